@@ -1,0 +1,94 @@
+/** The configuration after parsing: defaults filled in, units resolved, frozen. Bytes are numbers, durations are milliseconds. */
+export type Config = {
+  readonly listen: Address
+  readonly admin: Address
+  /** Absolute path: embedded stores and the spool. */
+  readonly dataDir: string
+  readonly storage: StorageConfig
+  readonly upstreams: readonly UpstreamConfig[]
+  readonly prefetch: Prefetch
+  /** true: never dial; what is not cached is 404. */
+  readonly offline: boolean
+  readonly fills: FillConfig
+  readonly clients: ClientLimits
+  /** How long SIGTERM waits for running responses. */
+  readonly drainMs: number
+  readonly log: LogConfig
+}
+
+export type Address = { readonly host: string; readonly port: number }
+export type Prefetch = 'off' | 'config' | 'all'
+
+export type StorageConfig = {
+  /** Budget of published blobs, running fills and manifests together. */
+  readonly maxBytes: number
+}
+
+export type FillConfig = {
+  /** A download that no client waits for any more goes on when no more than this is missing … */
+  readonly finishWithinBytes: number
+  /** … or when at least this share (0 to 1) has arrived; else it is cancelled after `abandonMs`. */
+  readonly finishFromShare: number
+  readonly abandonMs: number
+  /** A range that starts at most this far ahead of the running download waits for it; one further ahead is fetched beside it. */
+  readonly nearBytes: number
+  /** Ranges fetched beside one download at once. */
+  readonly maxSideReads: number
+  /** Attempts without progress before a download is given up. */
+  readonly maxAttempts: number
+  /**
+   * false: the last byte of every response, ranges included, waits until the whole blob has been verified.
+   * true: ranges that do not start at 0 are complete as soon as upstream sent their bytes (lazy-pulling snapshotters that verify chunks by themselves).
+   */
+  readonly earlyRanges: boolean
+}
+
+export type ClientLimits = {
+  readonly maxConnections: number
+  /** A client that takes no byte for this long is disconnected. */
+  readonly stallMs: number
+}
+
+export type LogConfig = {
+  readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent'
+  /** One line per request. */
+  readonly access: boolean
+}
+
+export type UpstreamConfig = {
+  /** The canonical host, as in image names: `docker.io`, `registry.example.com:5000`. */
+  readonly name: string
+  /** Other names of the same registry: `index.docker.io`. */
+  readonly aliases: readonly string[]
+  /** Origin (and perhaps path) where the registry API lives, without `/v2/`. */
+  readonly url: string
+  /** More URLs of the same content, to fall over to for content by digest. */
+  readonly mirrors: readonly string[]
+  /** Answers plain `/v2/<repository>/…` without `ns` or prefix. At most one. */
+  readonly default: boolean
+  readonly credentials: CredentialsConfig | undefined
+  /** PEM text of the authorities to trust in addition to the system's. */
+  readonly ca: string | undefined
+  /** Plain http or unverified TLS is acceptable. */
+  readonly insecure: boolean
+  /** Outgoing HTTP proxy URL; undefined: HTTPS_PROXY and friends. */
+  readonly proxy: string | undefined
+  /** Hosts besides the registry's own domain that may issue its tokens. */
+  readonly realmHosts: readonly string[]
+  /** Hosts on private addresses that its redirects may point at (an in-house object store). */
+  readonly redirectHosts: readonly string[]
+  readonly maxConnections: number
+  readonly connectTimeoutMs: number
+  readonly headersTimeoutMs: number
+  /** No byte for this long: the connection is given up and the download resumed on another. */
+  readonly idleTimeoutMs: number
+  readonly tagTtlMs: number
+  readonly maxStaleMs: number
+  /** What a 404 for a tag that is cached means. */
+  readonly whenGone: 'deny' | 'serve'
+}
+
+export type CredentialsConfig =
+  | { readonly kind: 'password'; readonly username: string; readonly password: string }
+  | { readonly kind: 'passwordFile'; readonly username: string; readonly path: string }
+  | { readonly kind: 'dockerConfig'; readonly path: string }

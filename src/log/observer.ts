@@ -1,0 +1,42 @@
+/**
+ * What the rooms below `metrics` tell about their work. Implementations never throw: a failed metric is not a failed pull.
+ * `upstream` is always a configured name, so it is safe as a metric label.
+ */
+export interface Observer {
+  /** One HTTP exchange with an upstream ended (redirect hops included in one). `outcome` is a status code or a reason word. */
+  upstreamRequest(event: {
+    readonly upstream: string
+    readonly kind: UpstreamKind
+    readonly outcome: string
+    readonly seconds: number
+  }): void
+  /** Body bytes that came over the upstream link, of whatever was asked, wasted ones included. */
+  upstreamBytes(upstream: string, kind: UpstreamKind, bytes: number): void
+  upstreamRateLimit(upstream: string, limit: { readonly limit?: number; readonly remaining?: number }): void
+  upstreamState(upstream: string, state: 'closed' | 'half-open' | 'open'): void
+  fillStarted(upstream: string): void
+  fillResumed(upstream: string, reason: string): void
+  fillEnded(
+    upstream: string,
+    outcome: 'published' | 'uncached' | 'failed' | 'cancelled',
+    reason: string | undefined,
+    bytes: number,
+  ): void
+  evicted(blobs: number, bytes: number): void
+  /** A store did not do what it was asked; the pull went on. */
+  storeFailed(operation: string, error: unknown): void
+}
+
+export type UpstreamKind = 'manifest' | 'blob' | 'tags' | 'referrers' | 'token' | 'ping'
+
+export const silentObserver: Observer = {
+  upstreamRequest() {},
+  upstreamBytes() {},
+  upstreamRateLimit() {},
+  upstreamState() {},
+  fillStarted() {},
+  fillResumed() {},
+  fillEnded() {},
+  evicted() {},
+  storeFailed() {},
+}

@@ -1,0 +1,12 @@
+/**
+ * How a request was answered; the same words in metrics, logs, `Cache-Status` and the status page.
+ * - `hit`: from this cache, upstream was not asked
+ * - `joined`: attached to a download that was already running
+ * - `fill`: this request started the download
+ * - `revalidated`: a cached tag that upstream confirmed
+ * - `stale`: cached, served because upstream could not answer
+ * - `redirected`: sent to where the bytes are
+ * - `denied`: refused by policy or rights
+ * - `error`: not answered with content
+ */
+export type Outcome = 'hit' | 'joined' | 'fill' | 'revalidated' | 'stale' | 'redirected' | 'denied' | 'error'

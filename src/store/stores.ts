@@ -1,0 +1,98 @@
+import type { Digest } from '../oci/digest.ts'
+
+/**
+ * Verified bytes by digest. Whatever `open` finds is whole: publishing happens only after size and digest were checked.
+ * Everything may be called concurrently; all of it is safe to repeat.
+ */
+export interface BlobStore {
+  /** Absent means: not here, fetch it. The caller closes what it opened; an open blob stays readable after eviction. Counts as a use. */
+  open(digest: Digest): Promise<OpenBlob | undefined>
+  /** Size in bytes, or undefined. Does not count as a use. */
+  size(digest: Digest): Promise<number | undefined>
+  /** Takes over a verified, complete spool file: fsync, rename, index. Idempotent: a blob that is already there stays. */
+  publish(digest: Digest, size: number, spool: SpoolFile): Promise<void>
+  delete(digest: Digest): Promise<void>
+}
+
+/** Random access to the bytes of one file. `read` gives 1 … length bytes (a short read is not the end), 0 at the end. */
+export interface RandomAccess {
+  /** Reads into `buffer` from `position`; resolves with how many bytes were read. */
+  read(buffer: Uint8Array, position: number, length: number): Promise<number>
+  close(): Promise<void>
+}
+
+export interface OpenBlob extends RandomAccess {
+  readonly size: number
+}
+
+/** Where bytes wait until they are verified. Names are random, nothing here survives a start. */
+export interface Spool {
+  /**
+   * Asks for room, evicting the least recently used blobs. `undefined`: there is no room for that many bytes; stream without caching.
+   * Unknown size: reserve as the bytes come by `SpoolFile.grow`.
+   */
+  create(expectedBytes: number | undefined): Promise<SpoolFile | undefined>
+}
+
+export interface SpoolFile extends RandomAccess {
+  /** Where it lies; `BlobStore.publish` renames it. */
+  readonly path: string
+  /** Appends all of `chunks` at `position` in one go. Rejects with the system's error (ENOSPC, EIO, …) or when the budget is used up. */
+  write(chunks: readonly Uint8Array[], position: number): Promise<void>
+  /** Removes the file and gives the room back; reading goes on for who has it open until `close`. Safe after publish (does nothing then). */
+  discard(): Promise<void>
+}
+
+/** Small records. Reads may miss at any time; a missing record costs a request upstream, never a failed pull. */
+export interface MetadataStore {
+  getManifest(digest: Digest): Promise<ManifestRecord | undefined>
+  putManifest(record: ManifestRecord): Promise<void>
+  deleteManifest(digest: Digest): Promise<void>
+
+  getTag(key: TagKey): Promise<TagRecord | undefined>
+  putTag(key: TagKey, record: TagRecord): Promise<void>
+  deleteTag(key: TagKey): Promise<void>
+  /** Tags known here, in lexical order: the answer of last resort for tags/list (P-78). */
+  knownTags(upstream: string, repository: string): Promise<readonly string[]>
+
+  /** How this repository is known to hold the digest: named by one of its manifests, or confirmed by upstream (T-11). */
+  getLink(upstream: string, repository: string, digest: Digest): Promise<Link | undefined>
+  /** Adds links; `confirmed` replaces `named`, never the reverse. */
+  putLinks(upstream: string, repository: string, digests: readonly Digest[], link: Link): Promise<void>
+  deleteLink(upstream: string, repository: string, digest: Digest): Promise<void>
+  /** True when any repository of this upstream has a confirmed link to the digest. */
+  isConfirmedAt(upstream: string, digest: Digest): Promise<boolean>
+
+  /** Answers of list endpoints, kept for when upstream cannot answer. Key is opaque. */
+  getDocument(key: string): Promise<StoredDocument | undefined>
+  putDocument(key: string, document: StoredDocument): Promise<void>
+  close(): Promise<void>
+}
+
+export type Link = 'named' | 'confirmed'
+export type ManifestRecord = { readonly digest: Digest; readonly mediaType: string; readonly bytes: Uint8Array }
+export type TagKey = { readonly upstream: string; readonly repository: string; readonly tag: string }
+/** `checkedAt`: epoch milliseconds when upstream last confirmed it. */
+export type TagRecord = {
+  readonly digest: Digest
+  readonly mediaType: string
+  readonly size: number
+  readonly checkedAt: number
+}
+export type StoredDocument = {
+  readonly bytes: Uint8Array
+  readonly mediaType: string
+  readonly storedAt: number
+  /** Small string values beside the bytes, e.g. the next page's query. */
+  readonly attributes: Readonly<Record<string, string>>
+}
+
+/** Figures for /status and /metrics; reading them costs nothing that grows with the number of blobs. */
+export type StorageUsage = {
+  readonly blobs: number
+  readonly blobBytes: number
+  readonly manifests: number
+  readonly manifestBytes: number
+  readonly reservedBytes: number
+  readonly maxBytes: number
+}
