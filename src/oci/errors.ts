@@ -46,8 +46,8 @@ export class RegistryError extends Error {
 
 const shown = (text: string): string => JSON.stringify(text.length > 160 ? `${text.slice(0, 160)}…` : text)
 
-export const nameInvalid = (name: string, why: string): RegistryError =>
-  new RegistryError(400, 'NAME_INVALID', `invalid repository name ${shown(name)}: ${why}`)
+export const nameInvalid = (name: string, why: string, cause?: unknown): RegistryError =>
+  new RegistryError(400, 'NAME_INVALID', `invalid repository name ${shown(name)}: ${why}`, { cause })
 
 export const nameUnknown = (name: string, why = 'no such repository', cause?: unknown): RegistryError =>
   new RegistryError(404, 'NAME_UNKNOWN', `${shown(name)}: ${why}`, { cause })

@@ -1,0 +1,61 @@
+/** What one pass over a JSON text found, before anyone builds objects from it. */
+export type JsonScan = {
+  /** Deepest nesting of objects and arrays. */
+  readonly depth: number
+  /** Keys of the outermost object in order, repeated ones included. */
+  readonly topLevelKeys: readonly string[]
+}
+
+const quote = 0x22
+const backslash = 0x5c
+const opening = new Set([0x5b, 0x7b])
+const closing = new Set([0x5d, 0x7d])
+
+/**
+ * Scans a text that is hoped to be JSON, in linear time and without recursion (T-42). Gives up, with undefined, when it nests deeper than `maxDepth`
+ * or has more than 1024 keys outermost. Does not check the syntax: JSON.parse does.
+ */
+export function scanJson(text: string, maxDepth: number): JsonScan | undefined {
+  const topLevelKeys: string[] = []
+  let depth = 0
+  let deepest = 0
+  for (let at = 0; at < text.length; at++) {
+    const code = text.charCodeAt(at)
+    if (code === quote) {
+      const end = endOfString(text, at)
+      if (depth === 1 && isKey(text, end)) topLevelKeys.push(unquote(text.slice(at, end)))
+      if (topLevelKeys.length > 1024) return undefined
+      at = end - 1
+    } else if (opening.has(code)) {
+      depth++
+      deepest = Math.max(deepest, depth)
+      if (deepest > maxDepth) return undefined
+    } else if (closing.has(code)) depth--
+  }
+  return { depth: deepest, topLevelKeys }
+}
+
+/** The position behind the closing quote of the string that starts at `start`. */
+function endOfString(text: string, start: number): number {
+  for (let at = start + 1; at < text.length; at++) {
+    const code = text.charCodeAt(at)
+    if (code === backslash) at++
+    else if (code === quote) return at + 1
+  }
+  return text.length
+}
+
+function isKey(text: string, end: number): boolean {
+  let at = end
+  while (at < text.length && ' \t\r\n'.includes(text.charAt(at))) at++
+  return text.charAt(at) === ':'
+}
+
+function unquote(token: string): string {
+  try {
+    return String(JSON.parse(token))
+  } catch {
+    // Not JSON: JSON.parse of the whole text will say so.
+    return token
+  }
+}
