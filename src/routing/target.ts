@@ -11,3 +11,8 @@ export type Target = {
   /** The `ns` that scoped the request, echoed as OCI-Namespace (P-25) and kept in links. */
   readonly ns: string | undefined
 }
+
+/** The same for every way to address one repository, for two repositories never: what caches are keyed by (T-24). */
+export function targetKey(target: Pick<Target, 'upstream' | 'repository'>): string {
+  return `${target.upstream}/${target.repository}`
+}
