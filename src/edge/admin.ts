@@ -1,0 +1,68 @@
+import { Hono } from 'hono'
+import type { Metrics } from '../metrics/metrics.ts'
+
+export type Readiness = {
+  readonly ready: boolean
+  /** Why not, in words for an operator: `draining`, `blob store: read-only file system`. */
+  readonly reasons: readonly string[]
+}
+
+export type AdminOptions = {
+  readonly metrics: Pick<Metrics, 'render'>
+  /** What `/status` shows as JSON. */
+  readonly status: () => unknown
+  /**
+   * Whether this instance should be sent requests: not while it drains or its stores are unusable. An upstream that is down is no
+   * reason: what is cached is still served (F-27).
+   */
+  readonly readiness: () => Readiness
+  /** Told what went wrong when a page could not be made; the client learns only that it could not. */
+  readonly onError?: (error: Error) => void
+}
+
+/** Pages of the admin listener. */
+const pages = {
+  '/metrics': 'Prometheus metrics',
+  '/livez': 'the process answers (also /healthz)',
+  '/readyz': 'this instance should get requests; 503 with the reasons when not',
+  '/status': 'upstreams, storage, traffic and savings as JSON',
+}
+
+const index = `Layover\n\n${Object.entries(pages)
+  .map(([path, what]) => `${path.padEnd(10)}${what}`)
+  .join('\n')}\n`
+
+/**
+ * The app of the admin listener: read-only, without secrets, without upstream URLs. It has no authentication, so it listens on
+ * loopback unless an operator decides otherwise (T-56). Nothing on it changes anything or makes Layover dial (T-5).
+ */
+export function createAdmin({ metrics, status, readiness, onError }: AdminOptions): Hono {
+  const app = new Hono()
+
+  app.use(async (c, next) => {
+    if (c.req.method === 'GET' || c.req.method === 'HEAD') return next()
+    return c.json({ error: 'this listener is read-only' }, 405, { allow: 'GET, HEAD' })
+  })
+
+  app.get('/', c => c.text(index))
+  for (const path of ['/livez', '/healthz']) app.get(path, c => c.text('ok\n'))
+  app.get('/readyz', c => {
+    const { ready, reasons } = readiness()
+    return ready ? c.text('ok\n') : c.json({ ready, reasons }, 503)
+  })
+  app.get('/metrics', async c => {
+    const { contentType, body } = await metrics.render()
+    return c.body(body, 200, { 'content-type': contentType })
+  })
+  app.get('/status', async c => c.body(`${JSON.stringify(await status(), null, 2)}\n`, 200, json))
+
+  app.notFound(c => c.json({ error: 'no such page', pages: Object.keys(pages) }, 404))
+  app.onError((error, c) => {
+    onError?.(error)
+    // A readiness that cannot be told is not ready.
+    return c.json({ error: 'this page could not be made' }, c.req.path === '/readyz' ? 503 : 500)
+  })
+  return app
+}
+
+const json = { 'content-type': 'application/json' }

@@ -1,0 +1,107 @@
+import type { Outcome } from '../log/outcome.ts'
+
+/**
+ * The closed vocabularies of label values. A value from outside, or one that nobody thought of, becomes `other`:
+ * the number of series is decided here and in the configuration, never by who asks or by what an upstream answers (T-50).
+ */
+export type RequestKind = 'manifest' | 'blob' | 'tags' | 'referrers' | 'base' | 'other'
+
+/** Stands in for every value outside of a vocabulary. */
+export const other = 'other'
+
+/** The upstream of a request that belongs to no upstream: `/v2/`, a malformed path. */
+export const noUpstream = 'none'
+
+export const outcomes: readonly Outcome[] = [
+  'hit',
+  'joined',
+  'fill',
+  'revalidated',
+  'stale',
+  'redirected',
+  'denied',
+  'error',
+]
+
+export const requestKinds: readonly RequestKind[] = ['manifest', 'blob', 'tags', 'referrers', 'base', 'other']
+
+export const upstreamKinds = ['manifest', 'blob', 'tags', 'referrers', 'token', 'ping'] as const
+
+export const fillOutcomes = ['published', 'uncached', 'failed', 'cancelled'] as const
+
+/** Why a download broke off or failed. Every one of them is a series from the start, so that the first event already shows as an increase. */
+export const reasons = [
+  'abandoned',
+  'aborted',
+  'auth',
+  'bad_range',
+  'breaker_open',
+  'changed',
+  'closed',
+  'connect',
+  'denied',
+  'digest_mismatch',
+  'dns',
+  'encoded',
+  'exhausted',
+  'html',
+  'idle',
+  'invalid',
+  'network',
+  'no_progress',
+  'no_space',
+  'not_found',
+  'offline',
+  'protocol',
+  'rate_limited',
+  'redirect',
+  'refused',
+  'reset',
+  'shutdown',
+  'size_mismatch',
+  'spool',
+  'store',
+  'timeout',
+  'tls',
+  'too_large',
+  'truncated',
+  'unavailable',
+] as const
+
+const statuses = [
+  200, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 406, 408, 410, 416, 429, 451, 500, 501,
+  502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 530,
+]
+
+/** Takes any text, gives it back when it is in the vocabulary and {@link other} when it is not. */
+export type Bounded = (value: string) => string
+
+export function bounded(vocabulary: Iterable<string>): Bounded {
+  const known = new Set(vocabulary)
+  return value => (known.has(value) ? value : other)
+}
+
+const knownReasons = new Set<string>([...reasons, 'ok', ...statuses.flatMap(code => [`${code}`, `http_${code}`])])
+const strangeStatus = /^(http_)?([1-5])\d\d$/
+
+/**
+ * The same for reasons: a word of {@link reasons}, or a status code with or without `http_` in front.
+ * A status that registries do not use becomes its class, `4xx`.
+ */
+export const boundedReason: Bounded = reason => {
+  if (knownReasons.has(reason)) return reason
+  const [, prefix = '', hundreds] = strangeStatus.exec(reason) ?? []
+  return hundreds === undefined ? other : `${prefix}${hundreds}xx`
+}
+
+/** Words that the code itself chooses, for which a list would only go out of date: the first `max` different ones, then {@link other}. */
+export function firstWords(max: number): Bounded {
+  const seen = new Set<string>()
+  const word = /^[a-zA-Z][a-zA-Z0-9_.-]{0,39}$/
+  return value => {
+    if (seen.has(value)) return value
+    if (seen.size >= max || !word.test(value)) return other
+    seen.add(value)
+    return value
+  }
+}

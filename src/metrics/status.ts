@@ -1,0 +1,64 @@
+import type { StorageUsage } from '../store/stores.ts'
+import type { UpstreamHealth } from '../upstream/upstream.ts'
+import { type MetricsSnapshot, type Traffic, traffic } from './snapshot.ts'
+
+export type StatusParts = {
+  readonly version: string
+  /** Seconds since the start. */
+  readonly uptimeSeconds: number
+  readonly upstreams: readonly { readonly name: string; health(): UpstreamHealth }[]
+  readonly storage: StorageUsage
+  readonly snapshot: MetricsSnapshot
+}
+
+export type Status = {
+  readonly version: string
+  readonly uptimeSeconds: number
+  readonly upstreams: readonly UpstreamStatus[]
+  readonly storage: StorageUsage
+  readonly traffic: MetricsSnapshot['traffic']
+  readonly requests: { readonly total: number; readonly byOutcome: MetricsSnapshot['requestsByOutcome'] }
+  readonly fills: MetricsSnapshot['fills']
+  readonly evicted: MetricsSnapshot['evicted']
+  readonly storeFailures: number
+  readonly clients: MetricsSnapshot['clients']
+}
+
+export type UpstreamStatus = Traffic & {
+  readonly name: string
+  readonly state: UpstreamHealth['state']
+  /** ISO 8601, as all times on this page; absent while reachable. */
+  readonly unreachableSince?: string
+  readonly blockedUntil?: string
+  readonly lastError?: string
+  readonly upstreamRequests: number
+}
+
+/** The body of `/status`: what an operator wants to know first, from the same numbers as `/metrics`. */
+export function describeStatus({ version, uptimeSeconds, upstreams, storage, snapshot }: StatusParts): Status {
+  return {
+    version,
+    uptimeSeconds: Math.round(uptimeSeconds),
+    upstreams: upstreams.map(upstream => describeUpstream(upstream.name, upstream.health(), snapshot)),
+    storage,
+    traffic: snapshot.traffic,
+    requests: { total: snapshot.requests, byOutcome: snapshot.requestsByOutcome },
+    fills: snapshot.fills,
+    evicted: snapshot.evicted,
+    storeFailures: snapshot.storeFailures,
+    clients: snapshot.clients,
+  }
+}
+
+function describeUpstream(name: string, health: UpstreamHealth, snapshot: MetricsSnapshot): UpstreamStatus {
+  return {
+    name,
+    state: health.state,
+    ...(health.unreachableSince !== undefined && { unreachableSince: isoTime(health.unreachableSince) }),
+    ...(health.blockedUntil !== undefined && { blockedUntil: isoTime(health.blockedUntil) }),
+    ...(health.lastError !== undefined && { lastError: health.lastError }),
+    ...(snapshot.upstreams[name] ?? { ...traffic(0, 0), upstreamRequests: 0 }),
+  }
+}
+
+const isoTime = (epochMs: number): string => new Date(epochMs).toISOString()

@@ -1,0 +1,298 @@
+import { spawnSync } from 'node:child_process'
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { outcomes, requestKinds } from '../../src/metrics/labels.ts'
+import { createMetrics, type Metrics, type RequestEvent } from '../../src/metrics/metrics.ts'
+import { namingFaults, parseExposition } from './exposition.ts'
+
+const upstreams = ['docker.io', 'registry.example.com:5000']
+const create = (): Metrics => createMetrics({ upstreams, version: '1.2.3' })
+
+const event: RequestEvent = {
+  upstream: 'docker.io',
+  kind: 'blob',
+  method: 'GET',
+  status: 200,
+  outcome: 'hit',
+  bytes: 1000,
+  firstByteSeconds: 0.002,
+  seconds: 0.2,
+  aborted: false,
+}
+
+/** Every kind of event once, so that every metric has a series. */
+function exerciseAll(metrics: Metrics): void {
+  for (const kind of requestKinds) for (const outcome of outcomes) metrics.request({ ...event, kind, outcome })
+  metrics.request({ ...event, aborted: true, status: 206 })
+  metrics.upstreamRequest({ upstream: 'docker.io', kind: 'blob', outcome: '200', seconds: 0.1 })
+  metrics.upstreamBytes('docker.io', 'blob', 10)
+  metrics.upstreamRateLimit('docker.io', { limit: 100, remaining: 76 })
+  metrics.upstreamState('docker.io', 'open')
+  metrics.fillStarted('docker.io')
+  metrics.fillResumed('docker.io', 'reset')
+  metrics.fillEnded('docker.io', 'failed', 'digest_mismatch', 10)
+  metrics.evicted(2, 2000)
+  metrics.storeFailed('publish', new Error('EIO'))
+  metrics.setUsage(() => ({
+    blobs: 3,
+    blobBytes: 300,
+    manifests: 2,
+    manifestBytes: 20,
+    reservedBytes: 5,
+    maxBytes: 1000,
+  }))
+  metrics.clients(() => 7)
+}
+
+/** What promtool says; undefined on a machine without it, where the same rules are checked in code. */
+function promtoolFaults(exposition: string): readonly string[] | undefined {
+  const { error, status, stderr } = spawnSync('promtool', ['check', 'metrics'], { input: exposition, encoding: 'utf8' })
+  if (error && 'code' in error && error.code === 'ENOENT') return undefined
+  return status === 0 && stderr === '' ? [] : [`exit ${status}: ${stderr}`]
+}
+
+/** The value of one series as `name{label="value"}` is written in the exposition. */
+async function valueOf(metrics: Metrics, series: string): Promise<number | undefined> {
+  const { body } = await metrics.render()
+  const line = body.split('\n').find(text => text.startsWith(`${series} `))
+  return line === undefined ? undefined : Number(line.slice(series.length + 1))
+}
+
+describe('what a request counts', () => {
+  test('counts it by upstream, kind and outcome, its status and its bytes', async () => {
+    const metrics = create()
+    metrics.request(event)
+    metrics.request({ ...event, status: 206, bytes: 500 })
+    expect(await valueOf(metrics, 'layover_requests_total{upstream="docker.io",kind="blob",outcome="hit"}')).toBe(2)
+    expect(await valueOf(metrics, 'layover_responses_total{kind="blob",code="206"}')).toBe(1)
+    expect(await valueOf(metrics, 'layover_served_bytes_total{upstream="docker.io",kind="blob"}')).toBe(1500)
+    expect(
+      await valueOf(metrics, 'layover_time_to_first_byte_seconds_bucket{le="0.0025",kind="blob",outcome="hit"}'),
+    ).toBe(2)
+    expect(await valueOf(metrics, 'layover_request_duration_seconds_count{kind="blob",outcome="hit"}')).toBe(2)
+  })
+
+  test('counts no first byte where there was none, and who left', async () => {
+    const metrics = create()
+    metrics.request({ ...event, firstByteSeconds: undefined, bytes: 0, aborted: true })
+    expect(
+      await valueOf(metrics, 'layover_time_to_first_byte_seconds_count{kind="blob",outcome="hit"}'),
+    ).toBeUndefined()
+    expect(await valueOf(metrics, 'layover_client_aborts_total')).toBe(1)
+  })
+
+  test('does not count the bodies of refusals as served content: savings are not flattered', async () => {
+    const metrics = create()
+    metrics.request({ ...event, status: 503, outcome: 'error' })
+    metrics.request({ ...event, status: 403, outcome: 'denied' })
+    expect(await valueOf(metrics, 'layover_served_bytes_total{upstream="docker.io",kind="blob"}')).toBe(0)
+    expect(metrics.snapshot().traffic.savedBytes).toBe(0)
+  })
+
+  test('every series that alerts look at exists at 0 before its first event', async () => {
+    const metrics = create()
+    for (const series of [
+      'layover_fills_failed_total{upstream="docker.io",reason="digest_mismatch"}',
+      'layover_requests_total{upstream="docker.io",kind="manifest",outcome="stale"}',
+      'layover_upstream_state{upstream="registry.example.com:5000"}',
+      'layover_fills_total{upstream="docker.io",outcome="published"}',
+    ])
+      expect([series, await valueOf(metrics, series)]).toEqual([series, 0])
+  })
+})
+
+describe('savings', () => {
+  test('are served minus fetched bytes per upstream, tokens included, and may be negative', () => {
+    const metrics = create()
+    metrics.upstreamBytes('docker.io', 'blob', 5000)
+    metrics.upstreamBytes('docker.io', 'token', 40)
+    metrics.request(event)
+    metrics.request({ ...event, upstream: 'registry.example.com:5000', bytes: 30 })
+    const { traffic, upstreams: byUpstream } = metrics.snapshot()
+    expect(byUpstream['docker.io']).toEqual({
+      servedBytes: 1000,
+      upstreamBytes: 5040,
+      savedBytes: -4040,
+      upstreamRequests: 0,
+    })
+    expect(traffic).toEqual({ servedBytes: 1030, upstreamBytes: 5040, savedBytes: -4010 })
+  })
+
+  test('the snapshot says the same as the exposition, for any traffic', async () => {
+    const upstream = fc.constantFrom('docker.io', 'registry.example.com:5000', 'none', 'evil.example')
+    const step = fc.record({ upstream, served: fc.nat(1e6), fetched: fc.nat(1e6) })
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 12 }), async steps => {
+        const metrics = create()
+        for (const { upstream: name, served, fetched } of steps) {
+          metrics.request({ ...event, upstream: name, bytes: served })
+          metrics.upstreamBytes(name, 'blob', fetched)
+        }
+        const samples = parseExposition((await metrics.render()).body).samples
+        const sum = (name: string): number =>
+          samples
+            .filter(sample => sample.name === name && upstreams.includes(sample.labels['upstream'] ?? ''))
+            .reduce((total, sample) => total + sample.value, 0)
+        const { traffic } = metrics.snapshot()
+        expect(traffic.servedBytes).toBe(sum('layover_served_bytes_total'))
+        expect(traffic.upstreamBytes).toBe(sum('layover_upstream_bytes_total'))
+        expect(traffic.savedBytes).toBe(traffic.servedBytes - traffic.upstreamBytes)
+      }),
+      { numRuns: 20 },
+    )
+  })
+})
+
+describe('upstreams, fills and stores', () => {
+  test('counts a fill from its start to its end', async () => {
+    const metrics = create()
+    metrics.fillStarted('docker.io')
+    metrics.fillStarted('docker.io')
+    expect(await valueOf(metrics, 'layover_fills_running{upstream="docker.io"}')).toBe(2)
+    metrics.fillResumed('docker.io', 'reset')
+    metrics.fillEnded('docker.io', 'published', undefined, 10)
+    metrics.fillEnded('docker.io', 'failed', 'digest_mismatch', 10)
+    expect(metrics.snapshot().fills).toEqual({
+      running: 0,
+      published: 1,
+      uncached: 0,
+      failed: 1,
+      cancelled: 0,
+      resumed: 1,
+    })
+    expect(await valueOf(metrics, 'layover_fills_failed_total{upstream="docker.io",reason="digest_mismatch"}')).toBe(1)
+  })
+
+  test('says the state of an upstream as 0, 1, 2 and its rate limit once it is known', async () => {
+    const metrics = create()
+    const remaining = 'layover_upstream_ratelimit_remaining{upstream="docker.io"}'
+    expect(await valueOf(metrics, remaining)).toBeUndefined()
+    metrics.upstreamRateLimit('docker.io', { remaining: 0 })
+    expect(await valueOf(metrics, remaining)).toBe(0)
+    for (const [state, number] of [
+      ['open', 2],
+      ['half-open', 1],
+      ['closed', 0],
+    ] as const) {
+      metrics.upstreamState('docker.io', state)
+      expect(await valueOf(metrics, 'layover_upstream_state{upstream="docker.io"}')).toBe(number)
+    }
+  })
+
+  test('reads storage and connections at the scrape; a store that cannot tell fails no scrape', async () => {
+    const metrics = create()
+    exerciseAll(metrics)
+    expect(await valueOf(metrics, 'layover_storage_blob_bytes')).toBe(300)
+    expect(await valueOf(metrics, 'layover_storage_max_bytes')).toBe(1000)
+    expect(await valueOf(metrics, 'layover_client_connections')).toBe(7)
+    metrics.setUsage(() => {
+      throw new Error('database is locked')
+    })
+    expect(await valueOf(metrics, 'layover_storage_blob_bytes')).toBe(300)
+    expect(await valueOf(metrics, 'layover_store_failures_total{operation="usage"}')).toBeGreaterThan(0)
+  })
+
+  test('survives figures that are no figures', async () => {
+    const metrics = create()
+    metrics.request({ ...event, bytes: Number.NaN, seconds: Number.NaN, firstByteSeconds: -1, status: Number.NaN })
+    metrics.upstreamBytes('docker.io', 'blob', Number.POSITIVE_INFINITY)
+    metrics.upstreamBytes('docker.io', 'blob', -5)
+    metrics.evicted(-1, Number.NaN)
+    metrics.fillEnded('docker.io', 'cancelled', undefined, 0)
+    expect(metrics.snapshot().traffic).toEqual({ servedBytes: 0, upstreamBytes: 0, savedBytes: 0 })
+    expect(await valueOf(metrics, 'layover_fills_running{upstream="docker.io"}')).toBe(0)
+    expect(await valueOf(metrics, 'layover_responses_total{kind="blob",code="other"}')).toBe(1)
+  })
+})
+
+describe('cardinality', () => {
+  test('T-50: names, reasons and codes from outside make no series of their own', async () => {
+    const metrics = create()
+    const storm = (round: number): void => {
+      for (let n = 0; n < 10_000; n++) {
+        const stranger = `host-${round}-${n}.example`
+        metrics.request({ ...event, upstream: stranger, status: 1000 + n })
+        // What only a caller that ignores the types can send.
+        metrics.request({ ...event, kind: stranger as 'blob', outcome: stranger as 'hit' })
+        metrics.upstreamRequest({ upstream: stranger, kind: 'blob', outcome: String(100 + (n % 500)), seconds: 1 })
+        metrics.upstreamRequest({ upstream: 'docker.io', kind: 'blob', outcome: `http_${100 + (n % 500)}`, seconds: 1 })
+        metrics.upstreamBytes(stranger, 'blob', 1)
+        metrics.upstreamState(stranger, 'open')
+        metrics.upstreamRateLimit(stranger, { limit: 1, remaining: 1 })
+        metrics.fillStarted(stranger)
+        metrics.fillResumed('docker.io', stranger)
+        metrics.fillEnded('docker.io', 'failed', stranger, 1)
+        metrics.storeFailed(`op${round}-${n}`, undefined)
+      }
+    }
+    storm(1)
+    const count = async (): Promise<number> =>
+      parseExposition((await metrics.render()).body).samples.filter(({ name }) => name.startsWith('layover_')).length
+    const after = await count()
+    storm(2)
+    expect(await count()).toBe(after)
+    expect((await metrics.render()).body).not.toContain('.example"')
+    expect(await valueOf(metrics, 'layover_upstream_state{upstream="other"}')).toBe(2)
+    // Fixed by the vocabularies: 2 upstreams here, about 300 series each.
+    expect(after).toBeLessThan(2500)
+  })
+
+  test('keeps reasons that are known, and classes of strange statuses', async () => {
+    const metrics = create()
+    metrics.fillResumed('docker.io', 'http_503')
+    metrics.fillResumed('docker.io', 'http_599')
+    metrics.fillResumed('docker.io', 'secret token abc')
+    for (const reason of ['http_503', 'http_5xx', 'other']) {
+      const resumed = await valueOf(metrics, `layover_fills_resumed_total{upstream="docker.io",reason="${reason}"}`)
+      expect([reason, resumed]).toEqual([reason, 1])
+    }
+  })
+
+  test('two instances in one process do not add up', async () => {
+    const [one, two] = [create(), create()]
+    one.request(event)
+    expect(two.snapshot().requests).toBe(0)
+  })
+})
+
+describe('exposition', () => {
+  test('follows the naming rules of Prometheus', async () => {
+    const metrics = create()
+    exerciseAll(metrics)
+    const { contentType, body } = await metrics.render()
+    expect(contentType).toMatch(/^text\/plain; version=0\.0\.4/)
+    const { families } = parseExposition(body)
+    expect(families.size).toBeGreaterThan(25)
+    expect(namingFaults(families)).toEqual([])
+    expect(await valueOf(metrics, `layover_build_info{version="1.2.3",node="${process.version}"}`)).toBe(1)
+    expect(families.has('process_cpu_seconds_total')).toBe(true)
+  })
+
+  test('the naming rules refuse what promtool refuses', () => {
+    const { families } = parseExposition(
+      [
+        '# TYPE layover_x counter',
+        '# HELP nodejs_active_handles_total Gauge that ends in total',
+        '# TYPE nodejs_active_handles_total gauge',
+        '# HELP layover_wait_milliseconds Wrong unit',
+        '# TYPE layover_wait_milliseconds gauge',
+        '# HELP layover_camelCase Wrong case',
+        '# TYPE layover_camelCase gauge',
+      ].join('\n'),
+    )
+    expect(namingFaults(families)).toEqual([
+      'layover_x: no help text',
+      'layover_x: a counter ends in _total',
+      'nodejs_active_handles_total: only a counter ends in _total',
+      'layover_wait_milliseconds: not a base unit: milliseconds',
+      'layover_camelCase: not snake_case',
+    ])
+  })
+
+  test('promtool finds nothing to say about it, where promtool is installed', async () => {
+    const metrics = create()
+    exerciseAll(metrics)
+    const { body } = await metrics.render()
+    expect(promtoolFaults(body) ?? namingFaults(parseExposition(body).families)).toEqual([])
+  })
+})
