@@ -1,0 +1,123 @@
+import { randomUUID } from 'node:crypto'
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdir, open, statfs } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { algorithmOf, hexOf, type Digest } from '../oci/digest.ts'
+
+const mode = 0o750
+const mebibyte = 1024 * 1024
+
+/** Where everything lies under `dataDir`. Paths are made from validated digests and random names only (T-25). */
+export type DataDirectory = {
+  readonly root: string
+  readonly blobs: string
+  readonly spool: string
+  readonly index: string
+}
+
+export function dataDirectory(root: string): DataDirectory {
+  return { root, blobs: join(root, 'blobs'), spool: join(root, 'spool'), index: join(root, 'index.sqlite') }
+}
+
+/** `blobs/sha256/ab/abcd…`: 256 directories per algorithm keep each of them small. */
+export function blobPath(directory: DataDirectory, digest: Digest): string {
+  const hex = hexOf(digest)
+  return join(directory.blobs, algorithmOf(digest), hex.slice(0, 2), hex)
+}
+
+/**
+ * Creates `dataDir` where it is missing and takes it for this process. Gives the function that lets go of it; the system does that
+ * too when the process dies. Throws an error that names the directory and the way out (F-35), also when another process has it.
+ */
+export function claimDataDirectory(directory: DataDirectory): () => void {
+  try {
+    mkdirSync(directory.blobs, { recursive: true, mode })
+    const probe = join(directory.root, `.probe-${randomUUID()}`)
+    writeFileSync(probe, 'x')
+    rmSync(probe)
+  } catch (cause) {
+    throw notWritable(directory.root, cause)
+  }
+  const release = lock(directory)
+  try {
+    rmSync(directory.spool, { recursive: true, force: true })
+    mkdirSync(directory.spool, { recursive: true, mode })
+  } catch (cause) {
+    release()
+    throw notWritable(directory.root, cause)
+  }
+  return release
+}
+
+/** Creates the directories again after someone removed them at run time. Rejects with the system's error. */
+export async function restoreDirectory(path: string): Promise<void> {
+  const created = await mkdir(path, { recursive: true, mode })
+  if (created === undefined) return
+  // A directory entry is only safe from power loss once the directory that holds it was synced.
+  for (let parent = path; parent.length >= dirname(created).length; parent = dirname(parent)) {
+    await syncDirectory(parent)
+    if (parent === dirname(parent)) break
+  }
+}
+
+export async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(path, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Bytes that may still be written here before the disk is down to its margin; undefined where the system does not say. */
+export async function writableBytes(directory: DataDirectory): Promise<number | undefined> {
+  try {
+    const { bsize, blocks, bavail } = await statfs(directory.root)
+    // The margin keeps room for the index and its log: 64 MiB, or a hundredth of a small disk.
+    const margin = Math.min(64 * mebibyte, (blocks * bsize) / 100)
+    return blocks === 0 ? undefined : Math.max(0, Math.floor(bavail * bsize - margin))
+  } catch {
+    return undefined
+  }
+}
+
+export function indexIsGone(directory: DataDirectory): boolean {
+  return !existsSync(directory.index)
+}
+
+/** SQLite's file lock: the system drops it when the process dies, so no stale lock file can keep a restart out. */
+function lock(directory: DataDirectory): () => void {
+  const path = join(directory.root, 'lock')
+  let held: DatabaseSync | undefined
+  try {
+    held = new DatabaseSync(path, { timeout: 0 })
+    held.exec('BEGIN EXCLUSIVE')
+    const release = held
+    return () => release.close()
+  } catch (cause) {
+    held?.close()
+    throw lockFailure(directory.root, path, cause)
+  }
+}
+
+function lockFailure(root: string, path: string, cause: unknown): Error {
+  // 5: SQLITE_BUSY
+  if (cause instanceof Error && 'errcode' in cause && cause.errcode === 5)
+    return new Error(
+      `dataDir ${root} is in use by another Layover: stop that one, or give this one a directory of its own (dataDir, LAYOVER_DATA_DIR)`,
+      { cause },
+    )
+  return new Error(`dataDir ${root} cannot be locked: see that ${path} is an empty file that this user may write`, {
+    cause,
+  })
+}
+
+function notWritable(root: string, cause: unknown): Error {
+  const reason = cause instanceof Error && 'code' in cause ? String(cause.code) : 'failed'
+  return new Error(
+    `dataDir ${root} cannot be written (${reason}): give the user that runs Layover write access to it, ` +
+      'or name another directory (dataDir, LAYOVER_DATA_DIR)',
+    { cause },
+  )
+}

@@ -1,0 +1,152 @@
+import type { Clock } from '../clock.ts'
+import type { Observer } from '../log/observer.ts'
+import { BlobIndex } from './blob-index.ts'
+import { Budget } from './budget.ts'
+import { countersOf } from './counters.ts'
+import { claimDataDirectory, dataDirectory, indexIsGone, restoreDirectory, writableBytes } from './data-directory.ts'
+import { DirectoryBlobs } from './directory-blobs.ts'
+import { DocumentTable } from './document-table.ts'
+import { createEviction } from './eviction.ts'
+import { ManifestTable } from './manifest-table.ts'
+import { orphansAreLikely, startRun } from './runs.ts'
+import { SpoolDirectory } from './spool-directory.ts'
+import { Sqlite } from './sqlite.ts'
+import { SqliteMetadata } from './sqlite-metadata.ts'
+import type { BlobStore, MetadataStore, Spool, StorageUsage } from './stores.ts'
+import { Sweep } from './sweep.ts'
+
+export type EmbeddedOptions = {
+  /** Created when missing. One process at a time. */
+  readonly dataDir: string
+  /** Published blobs, reserved spool bytes and manifests together. */
+  readonly maxBytes: number
+  readonly clock: Clock
+  readonly observer: Observer
+}
+
+export type EmbeddedStores = {
+  readonly blobs: BlobStore
+  readonly spool: Spool
+  readonly metadata: MetadataStore
+  usage(): StorageUsage
+  /** Resolves when the work in the background (adopting files, trimming to the budget) that is known now is done. */
+  settled(): Promise<void>
+  /** Waits for what is being published; open blobs stay readable. Safe to repeat. */
+  close(): Promise<void>
+}
+
+/**
+ * Opens the stores that need nothing but a directory. What takes time here does not grow with what is cached.
+ * Rejects with an error that names the directory and the way out: not writable, in use by another process, of a newer version.
+ */
+export async function openEmbeddedStores({
+  dataDir,
+  maxBytes,
+  clock,
+  observer,
+}: EmbeddedOptions): Promise<EmbeddedStores> {
+  const directory = dataDirectory(dataDir)
+  const release = claimDataDirectory(directory)
+  const failed = (operation: string, error: unknown): void => observer.storeFailed(operation, error)
+  const now = (): number => clock.now()
+  const background = new Set<Promise<void>>()
+  // Until the stores are open: the sweep that follows a new index is started below.
+  let findAgain: (() => void) | undefined
+
+  try {
+    const sqlite = new Sqlite({
+      path: directory.index,
+      now,
+      onReplaced: reason => {
+        failed('index.replaced', reason)
+        findAgain?.()
+      },
+    })
+    const run = startRun(sqlite)
+    const counters = countersOf(sqlite)
+    const published = (): number => counters().blobBytes + counters().manifestBytes
+    const index = new BlobIndex({ sqlite, now, failed: error => failed('blobs.touch', error) })
+    const manifests = new ManifestTable({ sqlite, now, failed })
+    const documents = new DocumentTable({ sqlite, counters })
+
+    const budget: Budget = new Budget({
+      maxBytes,
+      published,
+      inUse: () => blobs.bytesInUse,
+      evict: bytes => evict(bytes),
+      writable: () => writableBytes(directory),
+    })
+    const spool = new SpoolDirectory({
+      path: directory.spool,
+      budget,
+      restore: async () => {
+        await restoreDirectory(directory.spool)
+        if (indexIsGone(directory)) sqlite.replace(new Error('the file was removed'))
+      },
+      failed,
+    })
+    const inBackground = (operation: string, work: () => Promise<void>): void => {
+      const running = work()
+        .catch((error: unknown) => failed(operation, error))
+        .finally(() => background.delete(running))
+      background.add(running)
+    }
+    const blobs = new DirectoryBlobs({
+      directory,
+      index,
+      spool,
+      failed,
+      adopted: () => inBackground('blobs.trim', () => budget.trim()),
+    })
+    const evict = createEviction({
+      maxBytes,
+      counters,
+      index,
+      blobs,
+      manifests,
+      evicted: (count, bytes) => observer.evicted(count, bytes),
+    })
+
+    await blobs.reconcile()
+    const sweep = new Sweep({ directory, index, blobs })
+    findAgain = () => inBackground('blobs.sweep', () => sweep.run())
+    if (orphansAreLikely(run)) findAgain()
+    if (published() > maxBytes) inBackground('blobs.trim', () => budget.trim())
+
+    const metadata = new SqliteMetadata({ sqlite, manifests, documents, budget, failed })
+    let closing: Promise<void> | undefined
+    const close = async (): Promise<void> => {
+      sweep.stop()
+      await Promise.allSettled(background)
+      await blobs.idle()
+      index.touches.flush()
+      manifests.touches.flush()
+      run.end()
+      sqlite.close()
+      release()
+    }
+    return {
+      blobs,
+      spool,
+      metadata,
+      usage: () => {
+        const { blobs: count, blobBytes, manifests: manifestCount, manifestBytes } = counters()
+        return {
+          blobs: count,
+          blobBytes,
+          manifests: manifestCount,
+          manifestBytes,
+          reservedBytes: budget.reservedBytes,
+          maxBytes,
+        }
+      },
+      settled: async () => {
+        while (background.size > 0) await Promise.allSettled(background)
+      },
+      close: () => (closing ??= close()),
+    }
+  } catch (error) {
+    release()
+    throw error
+  }
+}
