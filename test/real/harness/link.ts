@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { connect, createServer, type Socket } from 'node:net'
-import { setTimeout as delay } from 'node:timers/promises'
+import { pipeline } from 'node:stream/promises'
+import { createPacer } from '../../../src/cli/pacer.ts'
 
 /** A TCP link in front of a server: one rate for all connections together, as a WAN or a NAT gateway has. */
 export type Link = {
@@ -33,6 +34,13 @@ export async function openLink({ to, bytesPerSecond, port = 0 }: LinkOptions): P
   let bytes = 0
   let connections = 0
   let severed = false
+  const paced = async function* (chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+    for await (const chunk of chunks) {
+      await pass(chunk.length)
+      bytes += chunk.length
+      yield chunk
+    }
+  }
   const server = createServer({ noDelay: true }, client => {
     if (severed) {
       client.resetAndDestroy()
@@ -48,11 +56,8 @@ export async function openLink({ to, bytesPerSecond, port = 0 }: LinkOptions): P
     client.on('close', () => origin.destroy())
     origin.on('error', () => client.destroy())
     client.pipe(origin)
-    // The copy ends when either side breaks, and then both are broken already.
-    copy(origin, client, async size => {
-      await pass(size)
-      bytes += size
-    }).catch(() => client.destroy())
+    // It ends badly when either side broke, and then the handlers above have broken the other.
+    pipeline(origin, paced, client).catch(() => client.destroy())
   })
   server.listen(port, '127.0.0.1')
   await once(server, 'listening')
@@ -80,25 +85,5 @@ export async function openLink({ to, bytesPerSecond, port = 0 }: LinkOptions): P
       for (const socket of sockets) socket.destroy()
       await closed
     },
-  }
-}
-
-async function copy(from: Socket, to: Socket, pass: (size: number) => Promise<void>): Promise<void> {
-  for await (const chunk of from as AsyncIterable<Buffer>) {
-    await pass(chunk.length)
-    if (!to.write(chunk)) await Promise.race([once(to, 'drain'), once(to, 'close')])
-  }
-  to.end()
-}
-
-/** Lets bytes pass at a rate shared by all who ask; whoever asks first goes first. */
-function createPacer(bytesPerSecond: number | undefined): (size: number) => Promise<void> {
-  if (bytesPerSecond === undefined) return () => Promise.resolve()
-  let free = performance.now()
-  return async size => {
-    // 5 ms of burst: a timer is not more exact than that on a busy machine, and the rate must hold all the same.
-    free = Math.max(free, performance.now() - 5) + (size / bytesPerSecond) * 1000
-    const wait = free - performance.now()
-    if (wait >= 1) await delay(wait)
   }
 }

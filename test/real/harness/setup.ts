@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { createAuthority } from './authority.ts'
+import { writeAuthority } from './authority.ts'
 import { type LayoverOptions, type LayoverProcess, startLayoverProcess } from './layover.ts'
 import { scratch } from './process.ts'
 import { type LoggedRequest, type Registry, startRegistry } from './registry.ts'
@@ -27,7 +27,7 @@ export async function anonymousOrigin(): Promise<Origin> {
 /** TLS by an authority that no system trusts, and bearer tokens for one account only. */
 export async function guardedOrigin(): Promise<Origin> {
   const directory = await scratch('origin')
-  const authority = await createAuthority(directory.path)
+  const authority = await writeAuthority(directory.path)
   const account = { username: 'ci', password: 'only-for-this-test' }
   const passwordFile = join(directory.path, 'password')
   await writeFile(passwordFile, account.password, { mode: 0o600 })

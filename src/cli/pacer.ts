@@ -1,0 +1,18 @@
+import { setTimeout as delay } from 'node:timers/promises'
+
+/** Resolves when `size` more bytes may pass. */
+export type Pacer = (size: number) => Promise<void>
+
+// A timer on a busy machine is late by this much at times: the rate must hold all the same.
+const burstMs = 5
+
+/** One rate for all who share it, as on a link; whoever asks first goes first. Absent: no limit. */
+export function createPacer(bytesPerSecond: number | undefined): Pacer {
+  if (bytesPerSecond === undefined) return () => Promise.resolve()
+  let free = performance.now()
+  return async size => {
+    free = Math.max(free, performance.now() - burstMs) + (size / bytesPerSecond) * 1000
+    const wait = free - performance.now()
+    if (wait >= 1) await delay(wait)
+  }
+}
