@@ -1,0 +1,333 @@
+import { LRUCache } from 'lru-cache'
+import type { Clock } from '../clock.ts'
+import type { FillConfig } from '../config/config.ts'
+import type { Observer } from '../log/observer.ts'
+import type { Outcome } from '../log/outcome.ts'
+import { type Digest, wellKnownBlobs } from '../oci/digest.ts'
+import { blobUnknown } from '../oci/errors.ts'
+import type { ByteRange } from '../oci/range.ts'
+import type { Target } from '../routing/target.ts'
+import type { BlobStore, OpenBlob, Spool } from '../store/stores.ts'
+import { type Upstream, UpstreamError } from '../upstream/upstream.ts'
+import type { BlobReader } from './blob-reader.ts'
+import { BlobSource } from './blob-source.ts'
+import { Fill } from './fill.ts'
+import { FillError } from './fill-error.ts'
+import { untilAborted } from './flights.ts'
+import { Prefetcher } from './prefetcher.ts'
+import { Quarantine } from './quarantine.ts'
+import type { Rights } from './rights.ts'
+import { SideRead } from './side-read.ts'
+import { StoredReader } from './stored-reader.ts'
+
+export type BlobsDeps = {
+  readonly upstreams: ReadonlyMap<string, Upstream>
+  readonly store: BlobStore
+  readonly spool: Spool
+  readonly rights: Rights
+  readonly fills: FillConfig
+  readonly clock: Clock
+  readonly observer: Observer
+  readonly offline: boolean
+}
+
+/** A blob that can be read now: from the store, or from the download that brings it. It must be closed; so must each reader. */
+export type OpenedBlob = {
+  /** Bytes; undefined while upstream has not said it. */
+  readonly size: number | undefined
+  readonly outcome: Extract<Outcome, 'hit' | 'joined' | 'fill'>
+  /** A reader of `range`, or of everything. */
+  reader(range?: ByteRange): BlobReader
+  close(): void
+}
+
+export type BlobStat = {
+  readonly size: number | undefined
+  readonly outcome: Extract<Outcome, 'hit' | 'joined' | 'fill'>
+}
+
+export type ExpectedBlob = { readonly digest: Digest; readonly size: number }
+
+type Wanted = { readonly target: Target; readonly digest: Digest; readonly signal: AbortSignal | undefined }
+
+/** "Not there" is remembered for seconds, so that a client that insists does not become upstream's problem (P-100). */
+const negativeMs = 5_000
+
+/**
+ * Blobs by digest, on behalf of a repository. The rights of that repository are looked at before anything is opened or joined (T-11, T-12);
+ * then the store is asked, then the download that is running, and last a download is started.
+ */
+export class Blobs {
+  readonly #deps: BlobsDeps
+  readonly #fills = new Map<Digest, Fill>()
+  /** Every download that has not ended, with the repository on whose behalf it runs. */
+  readonly #running = new Map<Fill, string>()
+  readonly #quarantine: Quarantine
+  readonly #expected = new LRUCache<string, number>({ max: 100_000 })
+  readonly #missing = new LRUCache<string, number>({ max: 10_000 })
+  readonly #sideReads = new Map<Fill, number>()
+  readonly #prefetcher: Prefetcher
+  #publications = 0
+  #closed = false
+
+  constructor(deps: BlobsDeps) {
+    this.#deps = deps
+    this.#quarantine = new Quarantine(deps.clock)
+    this.#prefetcher = new Prefetcher((target, digest) => this.#fetchAhead(target, digest))
+  }
+
+  /** Downloads that run now. */
+  get running(): number {
+    return this.#running.size
+  }
+
+  /** True while the blob is being downloaded, for whatever repository. */
+  isFilling(digest: Digest): boolean {
+    return this.#fills.has(digest)
+  }
+
+  /** A manifest of this repository said how large these blobs are (P-60). */
+  expect(target: Target, blobs: readonly ExpectedBlob[]): void {
+    for (const { digest, size } of blobs) this.#expected.set(keyOf(target, digest), size)
+  }
+
+  /** Fetches blobs that are not here yet, behind everything that clients wait for. */
+  prefetch(target: Target, digests: readonly Digest[]): void {
+    if (this.#deps.offline || this.#closed) return
+    for (const digest of digests) this.#prefetcher.add(target, digest)
+  }
+
+  /** Size of a blob without its bytes. Throws blobUnknown or the upstream's failure. */
+  async stat(target: Target, digest: Digest, signal?: AbortSignal): Promise<BlobStat> {
+    const known = wellKnownBlobs.get(digest)
+    if (known) return { size: known.length, outcome: 'hit' }
+    const { rights, store } = this.#deps
+    const right = await rights.mayReadBlob(target, digest)
+    if (right === 'yes') {
+      const size = this.#fills.get(digest)?.size
+      if (size !== undefined) return { size, outcome: 'joined' }
+      const stored = await this.#tolerate('size', store.size(digest))
+      if (stored !== undefined) return { size: stored, outcome: 'hit' }
+    }
+    const { upstream } = this.#ask(target, digest)
+    try {
+      const head = await upstream.headBlob(target.repository, digest, signal ? { signal } : {})
+      await rights.confirmed(target, digest)
+      return { size: head.size ?? this.#expected.get(keyOf(target, digest)), outcome: 'fill' }
+    } catch (error) {
+      this.#rememberMissing(target, digest, error)
+      throw error
+    }
+  }
+
+  /** Opens a blob for reading. Throws blobUnknown, or the failure of the upstream that had to be asked. */
+  async open(target: Target, digest: Digest, signal?: AbortSignal): Promise<OpenedBlob> {
+    const known = wellKnownBlobs.get(digest)
+    if (known) return inMemory(known)
+    const wanted = { target, digest, signal }
+    let right = await this.#deps.rights.mayReadBlob(target, digest)
+    for (;;) {
+      const publications = this.#publications
+      const stored = this.#joinable(digest) ? undefined : await this.#tolerate('open', this.#deps.store.open(digest))
+      const fill = stored ? undefined : this.#joinable(digest)
+      // What is published while the store is being asked would be missed by both looks.
+      if (!stored && !fill && publications !== this.#publications) continue
+      // A download for this very repository asks upstream for its rights by itself.
+      const own = fill !== undefined && this.#running.get(fill) === keyOf(target, digest)
+      if (right === 'ask' && !own && (stored || fill)) {
+        await this.#confirm(wanted, stored)
+        right = 'yes'
+        if (fill) continue
+      }
+      if (stored) return this.#hit(digest, stored)
+      const opened = await this.#attach(wanted, fill)
+      if (opened) return opened
+    }
+  }
+
+  /** Ends every download. Nothing that was published is lost. */
+  async close(): Promise<void> {
+    this.#closed = true
+    this.#prefetcher.close()
+    const ends = [...this.#running.keys()].map(fill => fill.ended)
+    for (const fill of this.#running.keys()) fill.cancel(new FillError('cancelled', 'shutting down'))
+    await Promise.all(ends)
+  }
+
+  async #confirm({ target, digest, signal }: Wanted, stored: OpenBlob | undefined): Promise<void> {
+    try {
+      await untilAborted(this.#deps.rights.confirm(target, digest), signal)
+    } catch (error) {
+      await stored?.close()
+      throw error
+    }
+  }
+
+  #joinable(digest: Digest): Fill | undefined {
+    const fill = this.#fills.get(digest)
+    return fill?.joinable ? fill : undefined
+  }
+
+  /** Joins `running`, or starts a download. Undefined: the one that was joined failed for a reason of its own repository; look again. */
+  async #attach({ target, digest, signal }: Wanted, running: Fill | undefined): Promise<OpenedBlob | undefined> {
+    const fill = running ?? this.#start(target, digest, false)
+    const member = fill.join()
+    try {
+      const size = await untilAborted(fill.opened, signal)
+      return this.#cold({ target, fill, size, member, outcome: running ? 'joined' : 'fill' })
+    } catch (error) {
+      member.close()
+      if (running && isAboutRepository(error)) return undefined
+      throw error
+    }
+  }
+
+  #start(target: Target, digest: Digest, background: boolean): Fill {
+    const { upstream } = this.#ask(target, digest)
+    const { spool, store, fills, observer, rights } = this.#deps
+    const source = new BlobSource({
+      upstream,
+      repository: target.repository,
+      digest,
+      quarantine: this.#quarantine,
+      maxAttempts: fills.maxAttempts,
+      background,
+      onConfirmed: () => {
+        this.#missing.delete(keyOf(target, digest))
+        rights.confirmed(target, digest).catch((error: unknown) => observer.storeFailed('link', error))
+      },
+    })
+    const fill = new Fill({
+      digest,
+      expectedSize: this.#expected.get(keyOf(target, digest)),
+      source,
+      createSpool: size => spool.create(size),
+      publish: async (size, file) => {
+        await store.publish(digest, size, file)
+        this.#publications++
+      },
+      policy: fills,
+      observer,
+    })
+    this.#fills.set(digest, fill)
+    this.#running.set(fill, keyOf(target, digest))
+    fill.opened.catch((error: unknown) => this.#rememberMissing(target, digest, error))
+    void fill.ended.then(() => {
+      // A download that could no longer be joined may have been replaced by another.
+      if (this.#fills.get(digest) === fill) this.#fills.delete(digest)
+      this.#running.delete(fill)
+      this.#sideReads.delete(fill)
+    })
+    return fill
+  }
+
+  /** The upstream to ask, or an error when there is no point in asking. */
+  #ask(target: Target, digest: Digest): { upstream: Upstream } {
+    const upstream = this.#deps.upstreams.get(target.upstream)
+    if (!upstream) throw blobUnknown(digest, `no upstream named ${target.upstream}`)
+    if (this.#deps.offline) throw blobUnknown(digest, 'not cached, and this cache is offline')
+    if ((this.#missing.get(keyOf(target, digest)) ?? 0) > this.#deps.clock.monotonic()) throw blobUnknown(digest)
+    return { upstream }
+  }
+
+  #rememberMissing(target: Target, digest: Digest, error: unknown): void {
+    if (error instanceof UpstreamError && error.failure === 'notFound')
+      this.#missing.set(keyOf(target, digest), this.#deps.clock.monotonic() + negativeMs)
+  }
+
+  #hit(digest: Digest, stored: OpenBlob): OpenedBlob {
+    const bad = (error: unknown): void => {
+      this.#deps.observer.storeFailed('read', error)
+      this.#deps.store.delete(digest).catch((failure: unknown) => this.#deps.observer.storeFailed('delete', failure))
+    }
+    return {
+      size: stored.size,
+      outcome: 'hit',
+      reader: () => new StoredReader(stored, bad),
+      close: () => void stored.close().catch((error: unknown) => this.#deps.observer.storeFailed('close', error)),
+    }
+  }
+
+  #cold(cold: Cold): OpenedBlob {
+    const { fill, size, member, outcome } = cold
+    return {
+      size,
+      outcome,
+      reader: range => (range && this.#isFar(fill, range) ? this.#beside(cold, range) : fill.join(range?.start)),
+      close: () => member.close(),
+    }
+  }
+
+  #isFar(fill: Fill, range: ByteRange): boolean {
+    const { nearBytes, maxSideReads } = this.#deps.fills
+    if (fill.verified || range.start <= fill.received + nearBytes) return false
+    return (this.#sideReads.get(fill) ?? 0) < maxSideReads
+  }
+
+  #beside({ target, fill }: Cold, range: ByteRange): BlobReader {
+    this.#countSideReads(fill, 1)
+    const upstream = this.#deps.upstreams.get(target.upstream)
+    return new SideRead({
+      fill,
+      reader: fill.join(range.start),
+      range,
+      open: async ({ start, end }, signal) => {
+        if (!upstream) throw blobUnknown(fill.digest)
+        return await upstream.getBlob(target.repository, fill.digest, { offset: start, end, source: 0, signal })
+      },
+      early: this.#deps.fills.earlyRanges,
+      onClose: () => this.#countSideReads(fill, -1),
+    })
+  }
+
+  #countSideReads(fill: Fill, change: 1 | -1): void {
+    const count = (this.#sideReads.get(fill) ?? 0) + change
+    if (count > 0) this.#sideReads.set(fill, count)
+    else this.#sideReads.delete(fill)
+  }
+
+  async #fetchAhead(target: Target, digest: Digest): Promise<void> {
+    if (this.#fills.has(digest)) return
+    if ((await this.#tolerate('size', this.#deps.store.size(digest))) !== undefined) return
+    if (this.#fills.has(digest) || this.#closed) return
+    const fill = this.#start(target, digest, true)
+    const release = fill.hold()
+    await fill.ended
+    release()
+  }
+
+  /** The store is a help, not a condition. */
+  async #tolerate<T>(operation: string, work: Promise<T | undefined>): Promise<T | undefined> {
+    try {
+      return await work
+    } catch (error) {
+      this.#deps.observer.storeFailed(operation, error)
+      return undefined
+    }
+  }
+}
+
+type Cold = {
+  readonly target: Target
+  readonly fill: Fill
+  readonly size: number | undefined
+  readonly member: BlobReader
+  readonly outcome: 'joined' | 'fill'
+}
+
+function keyOf(target: Target, digest: Digest): string {
+  return `${target.upstream}/${target.repository}@${digest}`
+}
+
+/** What the repository of the first client may not have, another's may. */
+function isAboutRepository(error: unknown): boolean {
+  return error instanceof UpstreamError && (error.failure === 'notFound' || error.failure === 'denied')
+}
+
+function inMemory(bytes: Uint8Array): OpenedBlob {
+  const reader: BlobReader = {
+    read: (position, length) => bytes.subarray(position, position + length),
+    close: () => undefined,
+  }
+  return { size: bytes.length, outcome: 'hit', reader: () => reader, close: () => undefined }
+}

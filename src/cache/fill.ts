@@ -1,0 +1,497 @@
+import type { Hash } from 'node:crypto'
+import type { FillConfig } from '../config/config.ts'
+import type { Observer } from '../log/observer.ts'
+import { algorithmOf, type Digest, finish, hasher } from '../oci/digest.ts'
+import type { SpoolFile } from '../store/stores.ts'
+import { UpstreamError } from '../upstream/upstream.ts'
+import type { BlobReader } from './blob-reader.ts'
+import type { BlobSource } from './blob-source.ts'
+import { consume } from './consume.ts'
+import { FillError } from './fill-error.ts'
+import { Window } from './window.ts'
+
+export type FillDeps = {
+  readonly digest: Digest
+  /** What a manifest said; a source that says otherwise is refused before its first byte (P-60, F-8). */
+  readonly expectedSize: number | undefined
+  readonly source: BlobSource
+  /** Room on disk, or undefined: the bytes then pass through memory and are not kept. */
+  readonly createSpool: (size: number | undefined) => Promise<SpoolFile | undefined>
+  /** Takes over the verified file. */
+  readonly publish: (size: number, spool: SpoolFile) => Promise<void>
+  readonly policy: FillConfig
+  readonly observer: Observer
+}
+
+export type FillEnd = 'published' | 'uncached' | 'failed' | 'cancelled'
+
+/** Received and not yet on disk: upstream waits above this. */
+const maxUnwrittenBytes = 8 * 1024 * 1024
+/** Kept in memory behind the disk, so that readers close to the download share chunks instead of reading the file. */
+const sharedBytes = 2 * 1024 * 1024
+/** Without a spool: how far the fastest reader may be ahead of the slowest. */
+const passThroughBytes = 4 * 1024 * 1024
+/** Without a spool: how long the slowest reader may hold up the others. */
+const passThroughPatienceMs = 5_000
+const writeBytes = 1024 * 1024
+
+/**
+ * One download of one blob, on behalf of everyone who wants it.
+ *
+ * Bytes come from a {@link BlobSource}, resumed where they broke off; they go to a spool file and to any number of readers, each at its own
+ * pace. The last byte is withheld from every reader until size and digest are right. What fails, fails for all readers alike.
+ * The download belongs to no client: when the last reader leaves, the policy decides whether it goes on.
+ */
+export class Fill {
+  readonly digest: Digest
+  /** Resolves when upstream began to answer: the blob's size, or undefined when upstream does not say. Rejects when it cannot be had. */
+  readonly opened: Promise<number | undefined>
+  /** Resolves when nothing more will happen to the bytes: published, or not. Never rejects. */
+  readonly ended: Promise<FillEnd>
+
+  readonly #deps: FillDeps
+  readonly #window = new Window()
+  readonly #readers = new Set<FillReader>()
+  readonly #abort = new AbortController()
+  readonly #hash: Hash
+  #opening = Promise.withResolvers<number | undefined>()
+  #spool: SpoolFile | undefined
+  /** Settles when it is known whether there is a spool. */
+  #spoolReady: Promise<void> | undefined
+  #passThrough = false
+  #size: number | undefined
+  #written = 0
+  #verified = false
+  #failure: Error | undefined
+  #over = false
+  #holds = 0
+  #writing: Promise<void> | undefined
+  #wakers: (() => void)[] = []
+  #room: (() => void) | undefined
+  #abandonTimer: NodeJS.Timeout | undefined
+  #patienceTimer: NodeJS.Timeout | undefined
+
+  constructor(deps: FillDeps) {
+    this.#deps = deps
+    this.digest = deps.digest
+    this.#hash = hasher(algorithmOf(deps.digest))
+    this.opened = this.#opening.promise
+    // Everybody may have left before it is known; the error still reaches who asks later.
+    this.opened.catch(() => undefined)
+    this.ended = this.#run()
+  }
+
+  /** Bytes that have arrived without a gap from byte 0. */
+  get received(): number {
+    return this.#window.end
+  }
+
+  get size(): number | undefined {
+    return this.#size
+  }
+
+  /** True once size and digest were right. */
+  get verified(): boolean {
+    return this.#verified
+  }
+
+  get readers(): number {
+    return this.#readers.size
+  }
+
+  /** False when a reader that starts at byte 0 can no longer be served from this download. */
+  get joinable(): boolean {
+    return this.#failure === undefined && (this.#window.start <= this.#written || this.#window.start === 0)
+  }
+
+  /** What every reader is told, once the download has failed. */
+  get failure(): Error | undefined {
+    return this.#failure
+  }
+
+  /** A reader of this download that starts at `position`. It must be closed. */
+  join(position = 0): BlobReader {
+    this.#stopAbandonTimer()
+    const reader = new FillReader(this, position)
+    this.#readers.add(reader)
+    return reader
+  }
+
+  /** Keeps the download going without a reader (fetching ahead); gives the function that lets go. */
+  hold(): () => void {
+    this.#holds++
+    this.#stopAbandonTimer()
+    let held = true
+    return () => {
+      if (!held) return
+      held = false
+      this.#holds--
+      this.#consider()
+    }
+  }
+
+  /** Ends the download now; every reader gets `reason`. */
+  cancel(reason: Error): void {
+    if (!this.#over) this.#abort.abort(reason)
+  }
+
+  /** Resolves at the next change: bytes arrived, verified, failed. */
+  async changed(): Promise<void> {
+    if (this.#over) return
+    await new Promise<void>(resolve => this.#wakers.push(resolve))
+  }
+
+  /** See {@link BlobReader.read}. */
+  read(position: number, length: number, buffer: () => Buffer): Promise<Uint8Array> | Uint8Array {
+    if (this.#failure) throw this.#failure
+    const available = Math.min(this.#visible() - position, length)
+    if (available > 0) {
+      const shared = this.#window.at(position)
+      if (shared) return shared.length > available ? shared.subarray(0, available) : shared
+      return this.#readSpool(position, Math.min(available, this.#written - position), buffer)
+    }
+    if (this.#verified) return nothing
+    return this.changed().then(() => this.read(position, length, buffer))
+  }
+
+  leave(reader: FillReader): void {
+    if (!this.#readers.delete(reader)) return
+    this.#makeRoom()
+    this.#consider()
+    if (this.#over && this.#readers.size === 0) this.#closeSpool()
+  }
+
+  /** How much may be shown: everything once verified, all but the last byte before. */
+  #visible(): number {
+    return this.#verified ? this.received : Math.max(0, this.received - 1)
+  }
+
+  async #readSpool(position: number, length: number, buffer: () => Buffer): Promise<Uint8Array> {
+    if (!this.#spool || length <= 0) throw new FillError('slow_reader', 'the bytes are no longer held')
+    const into = buffer()
+    const count = await this.#spool.read(into, position, Math.min(length, into.length))
+    if (count === 0) throw new FillError('spool_short', 'the spool file ends before the bytes that were written to it')
+    return into.subarray(0, count)
+  }
+
+  async #run(): Promise<FillEnd> {
+    const { observer, source } = this.#deps
+    observer.fillStarted(source.upstream)
+    try {
+      await this.#download()
+      this.#verify()
+      this.#wake()
+      return await this.#publish()
+    } catch (error) {
+      return this.#fail(error)
+    } finally {
+      this.#over = true
+      this.#stopAbandonTimer()
+      clearTimeout(this.#patienceTimer)
+      this.#wake()
+      if (this.#readers.size === 0) this.#closeSpool()
+    }
+  }
+
+  /** Until the last byte is here: open the best source at the byte that is missing, take what comes, go on after a failure. */
+  async #download(): Promise<void> {
+    const { source, observer } = this.#deps
+    while (!(await this.#receive())) {
+      observer.fillResumed(source.upstream, source.lastReason)
+    }
+  }
+
+  /** One connection. True when the body is complete; false when the next source should be tried; throws when there is none. */
+  async #receive(): Promise<boolean> {
+    const { source } = this.#deps
+    const before = this.received
+    try {
+      const blob = await source.open(before, this.#abort.signal)
+      const stop = (): void => void blob.body.destroy()
+      this.#abort.signal.addEventListener('abort', stop, { once: true })
+      try {
+        this.#learnSize(blob.size)
+        let skip = before - blob.offset
+        await consume(blob.body, chunk => {
+          if (skip >= chunk.length) {
+            skip -= chunk.length
+            return undefined
+          }
+          const fresh = skip > 0 ? chunk.subarray(skip) : chunk
+          skip = 0
+          return this.#take(fresh)
+        })
+      } finally {
+        this.#abort.signal.removeEventListener('abort', stop)
+        blob.body.destroy()
+      }
+      this.#abort.signal.throwIfAborted()
+      if (this.#isComplete()) return true
+      throw new FillError(
+        'truncated',
+        `upstream ended after ${this.received} of ${this.#size ?? 'an unknown number of'} bytes`,
+      )
+    } catch (error) {
+      this.#abort.signal.throwIfAborted()
+      if (isWrongSize(error)) source.reject(error.reason)
+      await source.afterFailure(error, {
+        received: this.received,
+        progress: this.received - before,
+        signal: this.#abort.signal,
+      })
+      return false
+    }
+  }
+
+  /** Without an announced size only the digest tells a whole body from one that was cut (F-4). */
+  #isComplete(): boolean {
+    if (this.#size !== undefined) return this.received === this.#size
+    return finish(algorithmOf(this.digest), this.#hash.copy()) === this.digest
+  }
+
+  #learnSize(size: number | undefined): void {
+    const known = this.#size ?? this.#deps.expectedSize
+    if (size !== undefined && known !== undefined && size !== known)
+      throw new FillError('size_mismatch', `upstream offers ${size} bytes, ${known} were expected`)
+    this.#size = size ?? known
+    this.#prepareSpool()
+    this.#opening.resolve(this.#size)
+  }
+
+  #prepareSpool(): void {
+    this.#spoolReady ??= this.#deps.createSpool(this.#size).then(
+      spool => {
+        this.#spool = spool
+        if (!spool) this.#stopSpooling(undefined)
+      },
+      error => this.#stopSpooling(error),
+    )
+  }
+
+  #take(chunk: Buffer): Promise<void> | undefined {
+    if (this.#size !== undefined && this.received + chunk.length > this.#size)
+      throw new FillError('size_mismatch', `upstream sent more than the ${this.#size} bytes it announced`)
+    this.#hash.update(chunk)
+    this.#window.push(chunk)
+    this.#wake()
+    this.#writing ??= this.#write()
+    return this.#isFull() ? this.#untilRoom() : undefined
+  }
+
+  #isFull(): boolean {
+    if (!this.#passThrough) return this.received - this.#written > maxUnwrittenBytes
+    return this.received - this.#slowest() > passThroughBytes
+  }
+
+  #slowest(): number {
+    let slowest = this.received
+    for (const reader of this.#readers) slowest = Math.min(slowest, reader.position)
+    return slowest
+  }
+
+  async #untilRoom(): Promise<void> {
+    if (this.#passThrough) this.#armPatience()
+    while (this.#isFull() && !this.#abort.signal.aborted)
+      await new Promise<void>(resolve => {
+        this.#room = resolve
+      })
+    clearTimeout(this.#patienceTimer)
+    this.#patienceTimer = undefined
+  }
+
+  #makeRoom(): void {
+    if (this.#passThrough) this.#trim()
+    const room = this.#room
+    this.#room = undefined
+    room?.()
+  }
+
+  /** Without a spool the slowest reader sets the pace; one that stands still is let go, so that it cannot stop the others. */
+  #armPatience(): void {
+    this.#patienceTimer ??= setTimeout(() => {
+      this.#patienceTimer = undefined
+      const limit = this.received - passThroughBytes
+      const others = [...this.#readers].some(reader => reader.position > limit)
+      for (const reader of this.#readers)
+        if (others && reader.position <= limit)
+          reader.fail(new FillError('slow_reader', 'too slow for a download that cannot be kept on disk'))
+      if (this.#isFull()) this.#armPatience()
+    }, passThroughPatienceMs)
+  }
+
+  /** Called by readers when they move on. */
+  moved(): void {
+    if (this.#passThrough) this.#makeRoom()
+  }
+
+  /** Moves what is in memory to the spool, as long as there is something. */
+  async #write(): Promise<void> {
+    try {
+      await this.#spoolReady
+      while (this.#spool && !this.#passThrough && !this.#failure && this.#written < this.received) {
+        const chunks = this.#window.from(this.#written, writeBytes)
+        await this.#spool.write(chunks, this.#written)
+        this.#written += chunks.reduce((sum, chunk) => sum + chunk.length, 0)
+        this.#trim()
+        this.#makeRoom()
+      }
+    } catch (error) {
+      this.#stopSpooling(error)
+    } finally {
+      this.#writing = undefined
+    }
+  }
+
+  #trim(): void {
+    const keep = this.#passThrough ? this.#slowest() : Math.min(this.#written, this.received - sharedBytes)
+    this.#window.dropBefore(keep)
+  }
+
+  /** Disk trouble is not client trouble: from here on the bytes pass through memory, and nothing is kept. */
+  #stopSpooling(error: unknown): void {
+    this.#passThrough = true
+    if (error !== undefined) this.#deps.observer.storeFailed('spool', error)
+    this.#makeRoom()
+    this.#consider()
+  }
+
+  #verify(): void {
+    const actual = finish(algorithmOf(this.digest), this.#hash)
+    if (actual !== this.digest) {
+      this.#deps.source.reject('digest_mismatch')
+      throw new FillError('digest_mismatch', `upstream sent ${this.received} bytes that hash to ${actual}`)
+    }
+    this.#size = this.received
+    this.#verified = true
+  }
+
+  async #publish(): Promise<FillEnd> {
+    const { observer, source } = this.#deps
+    await this.#writing
+    await this.#spoolReady
+    let end: FillEnd = 'uncached'
+    try {
+      if (this.#spool && !this.#passThrough) {
+        await this.#deps.publish(this.received, this.#spool)
+        end = 'published'
+      }
+    } catch (error) {
+      observer.storeFailed('publish', error)
+    }
+    if (end === 'uncached') await this.#discard()
+    observer.fillEnded(source.upstream, end, undefined, this.received)
+    // Readers without a file finish from memory; those with one keep it open.
+    if (this.#passThrough) await this.#untilReadersLeft()
+    return end
+  }
+
+  async #untilReadersLeft(): Promise<void> {
+    while (this.#readers.size > 0)
+      await new Promise<void>(resolve => {
+        this.#room = resolve
+      })
+  }
+
+  async #fail(error: unknown): Promise<FillEnd> {
+    const cancelled = this.#abort.signal.aborted
+    const failure = error instanceof Error ? error : new FillError('unknown', String(error))
+    this.#failure = failure
+    this.#opening.reject(failure)
+    this.#wake()
+    const { observer, source } = this.#deps
+    observer.fillEnded(source.upstream, cancelled ? 'cancelled' : 'failed', reasonOf(failure), this.received)
+    await this.#spoolReady
+    await this.#writing
+    await this.#discard()
+    return cancelled ? 'cancelled' : 'failed'
+  }
+
+  async #discard(): Promise<void> {
+    try {
+      await this.#spool?.discard()
+    } catch (error) {
+      this.#deps.observer.storeFailed('discard', error)
+    }
+  }
+
+  #closeSpool(): void {
+    const spool = this.#spool
+    this.#spool = undefined
+    spool?.close().catch((error: unknown) => this.#deps.observer.storeFailed('close', error))
+  }
+
+  #wake(): void {
+    const wakers = this.#wakers
+    this.#wakers = []
+    for (const wake of wakers) wake()
+  }
+
+  /** Nobody waits any more: now, or after a while in which somebody may come (back), decide whether it is worth going on. */
+  #consider(): void {
+    if (this.#over || this.#verified || this.#abandonTimer || this.#isWanted()) return
+    const wait = this.#passThrough ? 0 : this.#deps.policy.abandonMs
+    this.#abandonTimer = setTimeout(() => {
+      this.#abandonTimer = undefined
+      if (!this.#isWanted() && !this.#isWorthFinishing())
+        this.cancel(new FillError('cancelled', 'every client left and too much was missing'))
+    }, wait)
+  }
+
+  /** Fetching ahead is pointless where nothing can be kept. */
+  #isWanted(): boolean {
+    return this.#readers.size > 0 || (this.#holds > 0 && !this.#passThrough)
+  }
+
+  #isWorthFinishing(): boolean {
+    const { finishWithinBytes, finishFromShare } = this.#deps.policy
+    if (this.#passThrough) return false
+    if (this.#size === undefined) return false
+    return this.#size - this.received <= finishWithinBytes || this.received >= this.#size * finishFromShare
+  }
+
+  #stopAbandonTimer(): void {
+    clearTimeout(this.#abandonTimer)
+    this.#abandonTimer = undefined
+  }
+}
+
+class FillReader implements BlobReader {
+  position: number
+  readonly #fill: Fill
+  #failure: Error | undefined
+
+  constructor(fill: Fill, position: number) {
+    this.#fill = fill
+    this.position = position
+  }
+
+  read(position: number, length: number, buffer: () => Buffer): Promise<Uint8Array> | Uint8Array {
+    if (this.#failure) throw this.#failure
+    if (position !== this.position) {
+      this.position = position
+      this.#fill.moved()
+    }
+    return this.#fill.read(position, length, buffer)
+  }
+
+  fail(error: Error): void {
+    this.#failure = error
+    this.close()
+  }
+
+  close(): void {
+    this.#fill.leave(this)
+  }
+}
+
+function isWrongSize(error: unknown): error is FillError {
+  return error instanceof FillError && error.reason === 'size_mismatch'
+}
+
+/** One bounded word for a failure. */
+export function reasonOf(error: unknown): string {
+  if (error instanceof FillError || error instanceof UpstreamError) return error.reason
+  return 'unknown'
+}
+
+const nothing = new Uint8Array(0)

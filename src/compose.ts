@@ -1,0 +1,201 @@
+import { randomBytes } from 'node:crypto'
+import { getRequestListener } from '@hono/node-server'
+import { Blobs } from './cache/blobs.ts'
+import { createManifests } from './cache/manifests.ts'
+import { createReferrers } from './cache/referrers.ts'
+import { createRights } from './cache/rights.ts'
+import { createTagLists } from './cache/tag-lists.ts'
+import { type Clock, systemClock } from './clock.ts'
+import type { Config, Prefetch, UpstreamConfig } from './config/config.ts'
+import { createAdmin } from './edge/admin.ts'
+import { createRegistryHandler } from './edge/registry.ts'
+import { createReport } from './edge/report.ts'
+import { WriteWatch } from './edge/send-bytes.ts'
+import { type RunningServer, startServer } from './edge/server.ts'
+import type { Log } from './log/log.ts'
+import type { Observer } from './log/observer.ts'
+import { createMetrics } from './metrics/metrics.ts'
+import { describeStatus } from './metrics/status.ts'
+import { loggingObserver } from './metrics/logging-observer.ts'
+import type { Digest } from './oci/digest.ts'
+import { describedBlobs, type ParsedManifest } from './oci/manifest.ts'
+import { createLocator } from './routing/locate.ts'
+import { openEmbeddedStores } from './store/embedded.ts'
+import { createUpstream } from './upstream/registry-client.ts'
+import type { Upstream } from './upstream/upstream.ts'
+import { version } from './version.ts'
+
+export type LayoverOptions = { readonly config: Config; readonly log: Log; readonly clock?: Clock }
+
+export type RunningLayover = {
+  /** `http://host:port` of the registry listener, with the port that was really bound. */
+  readonly registryUrl: string
+  readonly adminUrl: string
+  /** Drains: not ready any more, running responses finish within `config.drainMs`, then everything is closed. `now`: without waiting. Safe to repeat. */
+  close(options?: { readonly now?: boolean }): Promise<void>
+}
+
+/**
+ * Makes the objects from the configuration and starts both listeners. The one place that names concrete classes.
+ * Rejects with the reason when a listener cannot be bound or the data directory cannot be used; nothing is left running then.
+ */
+export async function startLayover({ config, log, clock = systemClock }: LayoverOptions): Promise<RunningLayover> {
+  const startedAt = clock.monotonic()
+  const names = config.upstreams.map(upstream => upstream.name)
+  const metrics = createMetrics({ upstreams: names, version })
+  const observer = loggingObserver(metrics, log)
+  const via = `layover-${randomBytes(6).toString('hex')}`
+  const stores = await openEmbeddedStores({
+    dataDir: config.dataDir,
+    maxBytes: config.storage.maxBytes,
+    clock,
+    observer,
+  })
+  const upstreams = createUpstreams({ config, clock, observer, via })
+  const { handlers, blobs } = createCache({ config, upstreams, stores, clock, observer })
+  const watch = new WriteWatch(config.clients.stallMs)
+  let draining = false
+
+  const report = createReport({ metrics, log, access: config.log.access })
+  const locator = createLocator(config.upstreams)
+  const handler = createRegistryHandler({ ...handlers, locator, watch, via, draining: () => draining, report })
+  const admin = createAdmin({
+    metrics,
+    status: () =>
+      describeStatus({
+        version,
+        uptimeSeconds: (clock.monotonic() - startedAt) / 1000,
+        upstreams: [...upstreams.values()],
+        storage: stores.usage(),
+        snapshot: metrics.snapshot(),
+      }),
+    readiness: () => (draining ? { ready: false, reasons: ['draining'] } : { ready: true, reasons: [] }),
+    onError: error => log.error({ error }, 'admin page failed'),
+  })
+
+  const listeners: RunningServer[] = []
+  const stopStores = async (): Promise<void> => {
+    await blobs.close()
+    await Promise.all([...upstreams.values()].map(upstream => upstream.close()))
+    watch.close()
+    await stores.close()
+  }
+  try {
+    listeners.push(
+      await startServer({ address: config.listen, handler, maxConnections: config.clients.maxConnections }),
+    )
+    listeners.push(
+      await startServer({
+        address: config.admin,
+        handler: asListener(getRequestListener(admin.fetch)),
+        maxConnections: 256,
+      }),
+    )
+  } catch (error) {
+    await Promise.all(listeners.map(listener => listener.close(0)))
+    await stopStores()
+    throw error
+  }
+  const [registry, adminServer] = listeners
+  if (!registry || !adminServer) throw new Error('both listeners are needed')
+  let connections = 0
+  const counting = setInterval(() => void registry.connections().then(count => (connections = count)), 1_000).unref()
+  metrics.clients(() => connections)
+  metrics.setUsage(() => stores.usage())
+
+  let closing: Promise<void> | undefined
+  const close = async (drainMs: number): Promise<void> => {
+    draining = true
+    clearInterval(counting)
+    await registry.close(drainMs)
+    await stopStores()
+    await adminServer.close(0)
+  }
+  return {
+    registryUrl: registry.url,
+    adminUrl: adminServer.url,
+    close: ({ now = false } = {}) => (closing ??= close(now ? 0 : config.drainMs)),
+  }
+}
+
+type UpstreamsOptions = { config: Config; clock: Clock; observer: Observer; via: string }
+
+function createUpstreams({ config, clock, observer, via }: UpstreamsOptions): ReadonlyMap<string, Upstream> {
+  return new Map(
+    config.upstreams.map(upstream => [
+      upstream.name,
+      createUpstream({ config: upstream, offline: config.offline, clock, observer, via }),
+    ]),
+  )
+}
+
+type CacheOptions = {
+  config: Config
+  upstreams: ReadonlyMap<string, Upstream>
+  stores: Awaited<ReturnType<typeof openEmbeddedStores>>
+  clock: Clock
+  observer: Observer
+}
+
+function createCache({ config, upstreams, stores, clock, observer }: CacheOptions) {
+  const { offline } = config
+  const { metadata } = stores
+  const settings = settingsOf(config.upstreams)
+  const rights = createRights({
+    upstreams,
+    metadata,
+    blobs: stores.blobs,
+    isFilling: digest => blobs.isFilling(digest),
+    observer,
+    offline,
+  })
+  const blobs: Blobs = new Blobs({
+    upstreams,
+    store: stores.blobs,
+    spool: stores.spool,
+    rights,
+    fills: config.fills,
+    clock,
+    observer,
+    offline,
+  })
+  const manifests = createManifests({
+    upstreams,
+    settings,
+    metadata,
+    blobs: stores.blobs,
+    rights,
+    clock,
+    observer,
+    offline,
+    onServed: (target, parsed) => {
+      blobs.expect(target, describedBlobs(parsed))
+      blobs.prefetch(target, toPrefetch(parsed, config.prefetch))
+    },
+  })
+  const lists = { upstreams, metadata, clock, observer, offline }
+  return {
+    blobs,
+    handlers: { manifests, blobs, tagLists: createTagLists(lists), referrers: createReferrers(lists) },
+  }
+}
+
+function toPrefetch(parsed: ParsedManifest, prefetch: Prefetch): readonly Digest[] {
+  if (prefetch === 'off') return []
+  const wanted = prefetch === 'config' ? (parsed.config ? [parsed.config] : []) : describedBlobs(parsed)
+  return wanted.map(descriptor => descriptor.digest)
+}
+
+function settingsOf(upstreams: readonly UpstreamConfig[]): (name: string) => UpstreamConfig {
+  const byName = new Map(upstreams.map(upstream => [upstream.name, upstream]))
+  return name => {
+    const found = byName.get(name)
+    if (!found) throw new Error(`no upstream named ${name}`)
+    return found
+  }
+}
+
+/** The adapter answers errors by itself; its promise has no other listener. */
+function asListener(listener: ReturnType<typeof getRequestListener>): Parameters<typeof startServer>[0]['handler'] {
+  return (req, res) => void listener(req, res)
+}

@@ -1,0 +1,41 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Outcome } from '../log/outcome.ts'
+import type { RequestKind } from '../metrics/labels.ts'
+
+/** One request and its response, and what is told about it afterwards. */
+export class Exchange {
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
+  readonly startedAt = performance.now()
+  /** What was asked for and how it was answered, filled in on the way. */
+  kind: RequestKind = 'other'
+  upstream = 'none'
+  repository: string | undefined
+  reference: string | undefined
+  ns: string | undefined
+  outcome: Outcome = 'error'
+  /** The last error, for the log only. */
+  error: unknown
+  /** Body bytes handed to the socket. */
+  bytes = 0
+  firstByteAt: number | undefined
+  /** The response was complete; otherwise the client left or the connection was cut. */
+  complete = false
+  /** We ended the connection before the response was complete. */
+  cut = false
+
+  constructor(req: IncomingMessage, res: ServerResponse) {
+    this.req = req
+    this.res = res
+  }
+
+  get isHead(): boolean {
+    return this.req.method === 'HEAD'
+  }
+
+  wrote(bytes: number): void {
+    if (bytes === 0) return
+    this.firstByteAt ??= performance.now()
+    this.bytes += bytes
+  }
+}

@@ -1,0 +1,59 @@
+import type { Manifests, ServedManifest } from '../cache/manifests.ts'
+import { accepts, parseAccept } from '../oci/accept.ts'
+import { manifestUnknown } from '../oci/errors.ts'
+import { etagOf, matchesEtag } from '../oci/etag.ts'
+import { type Reference, referenceText } from '../oci/reference.ts'
+import type { Target } from '../routing/target.ts'
+import { formatCacheStatus } from './cache-status.ts'
+import type { Exchange } from './exchange.ts'
+import { commonHeaders, type HeaderList, immutable } from './headers.ts'
+import { replyBytes, replyEmpty } from './reply.ts'
+
+export type ManifestRequest = {
+  readonly exchange: Exchange
+  readonly target: Target
+  readonly reference: Reference
+  readonly signal: AbortSignal
+}
+
+/**
+ * `GET` and `HEAD /v2/<name>/manifests/<reference>`: the bytes as upstream sent them. Answers without waiting when the manifest is fresh in memory.
+ */
+export function serveManifest(manifests: Manifests, request: ManifestRequest): Promise<void> | undefined {
+  const { exchange, target, reference } = request
+  // The request itself is the options: its signal is only made when somebody has to wait.
+  const found = manifests.get(target, reference, request)
+  if (found instanceof Promise) return found.then(manifest => reply(exchange, manifest, reference))
+  reply(exchange, found, reference)
+  return undefined
+}
+
+function reply(exchange: Exchange, manifest: ServedManifest, reference: Reference): void {
+  exchange.outcome = manifest.outcome
+  refuseUnaccepted(exchange, manifest, reference)
+  const headers = manifestHeaders(exchange, manifest)
+  if (matchesEtag(exchange.req.headers['if-none-match'], manifest.digest)) return replyEmpty(exchange, 304, headers)
+  replyBytes(exchange, 200, headers, manifest.bytes)
+}
+
+/** Upstream was asked for every type; what the client cannot read is as good as not there (P-30). */
+function refuseUnaccepted(exchange: Exchange, manifest: ServedManifest, reference: Reference): void {
+  // Node joins several Accept lines with commas (P-31).
+  const { accept } = exchange.req.headers
+  if (accept === undefined || accepts(parseAccept(accept), manifest.mediaType)) return
+  throw manifestUnknown(
+    referenceText(reference),
+    `it is a ${manifest.mediaType}, which the Accept header does not allow`,
+  )
+}
+
+function manifestHeaders(exchange: Exchange, manifest: ServedManifest): HeaderList {
+  const { digest, mediaType, byTag, outcome, ageMs, ttlMs } = manifest
+  const headers = commonHeaders(exchange)
+  headers.push('content-type', mediaType, 'docker-content-digest', digest, 'etag', etagOf(digest))
+  headers.push('cache-control', byTag ? 'no-cache' : immutable, 'vary', 'Accept')
+  headers.push('cache-status', formatCacheStatus({ outcome, key: digest, ...(ttlMs === undefined ? {} : { ttlMs }) }))
+  if (byTag && outcome !== 'fill') headers.push('age', String(Math.max(0, Math.floor(ageMs / 1000))))
+  for (const warning of manifest.warnings) headers.push('warning', warning)
+  return headers
+}
