@@ -1,0 +1,127 @@
+import { LRUCache } from 'lru-cache'
+import type { Clock } from '../clock.ts'
+import type { Observer } from '../log/observer.ts'
+import type { Outcome } from '../log/outcome.ts'
+import type { MetadataStore, StoredDocument } from '../store/stores.ts'
+import { createFlights } from './flights.ts'
+import { forgivingMetadata } from './forgiving-metadata.ts'
+import {
+  ageOf,
+  isFresh,
+  type Moment,
+  mayServeStale,
+  momentOf,
+  momentOfRecord,
+  nextQuestionAfterMs,
+  staleWarning,
+} from './freshness.ts'
+import { isNoInformation, reasonOf, retryAfterOf } from './upstream-failure.ts'
+
+/**
+ * Answers of list endpoints: fresh for a short time, one question upstream for all who ask at once, and the old answer,
+ * marked, while upstream cannot be asked (P-78, P-84).
+ */
+export interface Documents {
+  /** Rejects with whatever `fetch` threw when there is nothing old that may be served. */
+  get(question: Question): Promise<Answer>
+}
+
+export type Question = {
+  /** Unique for the exact question; holds no secrets. */
+  readonly key: string
+  readonly upstream: string
+  readonly ttlMs: (document: Document) => number
+  readonly maxStaleMs: number
+  readonly fetch: () => Promise<Document>
+  /** Whether the answer also goes to the store, to outlive this process. False for what a client could vary without end. */
+  readonly keep: (document: Document) => boolean
+  readonly signal: AbortSignal | undefined
+}
+
+export type Document = Pick<StoredDocument, 'bytes' | 'mediaType' | 'attributes'>
+
+export type Answer = {
+  readonly document: Document
+  readonly outcome: Outcome
+  readonly ageMs: number
+  readonly warnings: readonly string[]
+}
+
+export type DocumentsDependencies = {
+  readonly metadata: MetadataStore
+  readonly clock: Clock
+  readonly observer: Observer
+  readonly memoryBytes?: number
+  readonly random?: () => number
+  readonly offline: boolean
+}
+
+type Entry = { readonly document: Document; readonly storedAt: Moment; askAgainAt: Moment; why: string }
+
+const defaultMemoryBytes = 16 * 1024 * 1024
+/** Larger answers are kept in memory only: a store of small records is no place for them. */
+const maxKeptBytes = 1024 * 1024
+
+export function createDocuments(deps: DocumentsDependencies): Documents {
+  const { clock } = deps
+  const random = deps.random ?? Math.random
+  const metadata = forgivingMetadata(deps.metadata, deps.observer)
+  const flights = createFlights<Answer>()
+  const memory = new LRUCache<string, Entry>({
+    maxSize: deps.memoryBytes ?? defaultMemoryBytes,
+    sizeCalculation: (entry, key) => entry.document.bytes.length + key.length * 2 + 300,
+  })
+
+  const remember = (key: string, document: Document, storedAt: Moment): Entry => {
+    const entry: Entry = { document, storedAt, askAgainAt: storedAt, why: '' }
+    memory.set(key, entry)
+    return entry
+  }
+
+  const find = async ({ key, ttlMs }: Question): Promise<Entry | undefined> => {
+    const known = memory.get(key)
+    if (known) return known
+    const stored = await metadata.getDocument(key)
+    return stored && remember(key, stored, momentOfRecord(stored.storedAt, ttlMs(stored), clock))
+  }
+
+  const stale = (question: Question, entry: Entry, ageMs: number): Answer => ({
+    document: entry.document,
+    outcome: 'stale',
+    ageMs,
+    warnings: [staleWarning(question.upstream, entry.why, ageMs)],
+  })
+
+  const fetched = async (question: Question): Promise<Answer> => {
+    const document = await question.fetch()
+    remember(question.key, document, momentOf(clock))
+    if (question.keep(document) && document.bytes.length <= maxKeptBytes)
+      await metadata.putDocument(question.key, { ...document, storedAt: clock.now() })
+    return { document, outcome: 'fill', ageMs: 0, warnings: [] }
+  }
+
+  const answer = async (question: Question): Promise<Answer> => {
+    const entry = await find(question)
+    if (!entry) return fetched(question)
+    const ageMs = ageOf(entry.storedAt, clock)
+    if (isFresh(ageMs, question.ttlMs(entry.document)))
+      return { document: entry.document, outcome: 'hit', ageMs, warnings: [] }
+    const usable = deps.offline || mayServeStale(ageMs, question.maxStaleMs)
+    if (usable && entry.why !== '' && momentOf(clock) < entry.askAgainAt) return stale(question, entry, ageMs)
+    try {
+      return await fetched(question)
+    } catch (error) {
+      if (!usable || !isNoInformation(error)) throw error
+      entry.why = reasonOf(error)
+      entry.askAgainAt = (momentOf(clock) + nextQuestionAfterMs(retryAfterOf(error), random())) as Moment
+      return stale(question, entry, ageMs)
+    }
+  }
+
+  return {
+    async get(question) {
+      const { value, joined } = await flights.share(question.key, () => answer(question), question.signal)
+      return joined && value.outcome === 'fill' ? { ...value, outcome: 'joined' } : value
+    },
+  }
+}

@@ -1,0 +1,432 @@
+import type { Clock } from '../clock.ts'
+import type { Observer } from '../log/observer.ts'
+import type { Outcome } from '../log/outcome.ts'
+import { type Digest, isDigest, wellKnownBlobs } from '../oci/digest.ts'
+import { manifestUnknown, nameUnknown, unavailable } from '../oci/errors.ts'
+import { describedBlobs, type ParsedManifest } from '../oci/manifest.ts'
+import type { Reference } from '../oci/reference.ts'
+import { formatWarning } from '../oci/warning.ts'
+import type { Target } from '../routing/target.ts'
+import type { BlobStore, ManifestRecord, MetadataStore } from '../store/stores.ts'
+import { type Upstream, UpstreamError } from '../upstream/upstream.ts'
+import { createAbsences } from './absences.ts'
+import { createFlights } from './flights.ts'
+import { forgivingMetadata } from './forgiving-metadata.ts'
+import { ageOf, isFresh, mayServeStale, momentOf, staleWarning } from './freshness.ts'
+import {
+  type FetchedManifest,
+  fetchByDigest,
+  fetchByTag,
+  fetchByTagFromMirrors,
+  type Origin,
+} from './manifest-fetch.ts'
+import { type CachedManifest, createManifestRecords } from './manifest-records.ts'
+import type { ManifestRights } from './rights.ts'
+import { createTags, type TagEntry, tagKey } from './tags.ts'
+import { isNoInformation, offlineAnd, reasonOf, retryAfterOf, toRegistryError } from './upstream-failure.ts'
+
+/** Manifests by tag and by digest, for GET and HEAD alike: they are at most 4 MiB and held in memory. */
+export interface Manifests {
+  /**
+   * Gives a manifest that this repository may be given. Without a promise when it is in memory and fresh.
+   * `signal` ends the waiting of this caller; what it waits for goes on (F-17).
+   * Throws or rejects with {@link RegistryError}, or with `signal.reason`.
+   */
+  get(
+    target: Target,
+    reference: Reference,
+    options?: { readonly signal?: AbortSignal },
+  ): ServedManifest | Promise<ServedManifest>
+}
+
+export type ServedManifest = {
+  readonly digest: Digest
+  readonly mediaType: string
+  /** Exactly as upstream sent them (P-29). */
+  readonly bytes: Uint8Array
+  readonly byTag: boolean
+  readonly outcome: Outcome
+  /** Since upstream last confirmed it; 0 by digest. */
+  readonly ageMs: number
+  /** Undefined by digest: it never expires (P-48). */
+  readonly ttlMs: number | undefined
+  /** Whole `Warning` values: `299 - "…"`. */
+  readonly warnings: readonly string[]
+  /** The same object for the same manifest while it stays in memory: room for prepared headers. */
+  readonly slot: { headers?: unknown }
+}
+
+export type TagSettings = {
+  readonly tagTtlMs: number
+  readonly maxStaleMs: number
+  readonly whenGone: 'deny' | 'serve'
+}
+
+export type ManifestsDependencies = {
+  readonly upstreams: ReadonlyMap<string, Upstream>
+  readonly settings: (upstream: string) => TagSettings
+  readonly metadata: MetadataStore
+  readonly blobs: Pick<BlobStore, 'size'>
+  readonly rights: ManifestRights
+  readonly clock: Clock
+  readonly observer: Observer
+  /** Called once for each manifest that is newly stored: prefetching starts here. */
+  readonly onServed?: (target: Target, parsed: ParsedManifest, record: ManifestRecord) => void
+  /** Default 64 MiB. */
+  readonly memoryBytes?: number
+  /** In [0, 1). Default Math.random. */
+  readonly random?: () => number
+  /** true: never dial. */
+  readonly offline: boolean
+}
+
+/** One request's place: whose manifest, of which upstream, by which rules. */
+type Place = { readonly target: Target; readonly upstream: Upstream; readonly settings: TagSettings }
+type Settled = Pick<ServedManifest, 'outcome' | 'ageMs' | 'warnings'> & { readonly cached: CachedManifest }
+
+const defaultMemoryBytes = 64 * 1024 * 1024
+/** How long an upstream that answers GET but not HEAD is asked by GET at once (F-32). */
+const headUselessMs = 10 * 60_000
+
+export function createManifests(deps: ManifestsDependencies): Manifests {
+  const { clock, rights, offline } = deps
+  const metadata = forgivingMetadata(deps.metadata, deps.observer)
+  const records = createManifestRecords({
+    metadata,
+    observer: deps.observer,
+    memoryBytes: deps.memoryBytes ?? defaultMemoryBytes,
+  })
+  const tags = createTags({ metadata, clock, random: deps.random ?? Math.random })
+  const absences = createAbsences(clock)
+  const tagFlights = createFlights<Settled>()
+  const digestFlights = createFlights<Settled>()
+  const fetches = createFlights<Settled>()
+  /** Upstream name → until when HEAD is not tried. */
+  const headUselessUntil = new Map<string, number>()
+
+  const originOf = ({ upstream, target }: Place): Origin => ({
+    upstream,
+    repository: target.repository,
+    observer: deps.observer,
+  })
+
+  const cannotAsk = (upstream: Upstream): boolean => offline || upstream.health().state === 'open'
+
+  // By digest
+
+  const getByDigest = (place: Place, digest: Digest, signal: AbortSignal | undefined) => {
+    const cached = records.peek(digest)
+    if (cached && rights.remembersConfirmed(place.target, digest) && !cannotAsk(place.upstream))
+      return served(hit(cached), undefined)
+    return digestFlights
+      .share(tagKey(place.target, digest), () => settleDigest(place, digest), signal)
+      .then(({ value, joined }) => served(joined ? joinedTo(value) : value, undefined))
+  }
+
+  const settleDigest = async (place: Place, digest: Digest): Promise<Settled> => {
+    const { target, upstream } = place
+    const cached = await records.find(digest)
+    if (cached && (await rights.isConfirmed(target, digest))) {
+      if (cannotAsk(upstream)) await requireBlobs(place, cached)
+      return hit(cached)
+    }
+    const subject = { kind: 'manifest', repository: target.repository, reference: digest } as const
+    if (absences.has(tagKey(target, digest))) throw absent(place, digest)
+    if (offline) throw offlineAnd(subject)
+    try {
+      if (cached) return await settleKnownElsewhere(place, cached)
+      return await obtain(place, digest)
+    } catch (error) {
+      if (isNotFound(error)) absences.add(tagKey(target, digest))
+      throw toRegistryError(error, subject)
+    }
+  }
+
+  /** One GET by digest for all who need it, by tag or by digest. */
+  const obtain = async (place: Place, digest: Digest, firstSource = 0): Promise<Settled> => {
+    const { value } = await fetches.share(tagKey(place.target, digest), async () => {
+      const fetched = await fetchByDigest(originOf(place), digest, firstSource)
+      return filled(await keep(place.target, fetched), fetched.warnings)
+    })
+    return value
+  }
+
+  /** The bytes came through another repository; whether this one has them is upstream's to say (T-11). */
+  const settleKnownElsewhere = async (place: Place, cached: CachedManifest): Promise<Settled> => {
+    const { target, upstream } = place
+    const { digest } = cached.record
+    let firstSource = 0
+    try {
+      const head = await upstream.headManifest(target.repository, digest)
+      if (head.digest === digest) {
+        await link(target, cached)
+        return { cached, outcome: 'revalidated', ageMs: 0, warnings: [] }
+      }
+    } catch (error) {
+      if (!(error instanceof UpstreamError) || error.failure === 'notFound') throw error
+      if (error.failure === 'unavailable' || error.failure === 'rateLimited') {
+        if (upstream.sources === 1) throw error
+        firstSource = 1
+      }
+    }
+    return obtain(place, digest, firstSource)
+  }
+
+  // By tag
+
+  const getByTag = (place: Place, tag: string, signal: AbortSignal | undefined) => {
+    const { target, settings } = place
+    const entry = tags.peek(target, tag)
+    if (entry && !cannotAsk(place.upstream)) {
+      const ageMs = ageOf(entry.checkedAt, clock)
+      const cached = isFresh(ageMs, settings.tagTtlMs) ? records.peek(entry.record.digest) : undefined
+      if (cached) return served({ cached, outcome: 'hit', ageMs, warnings: entry.warnings }, settings.tagTtlMs)
+    }
+    return tagFlights
+      .share(tagKey(target, tag), () => settleTag(place, tag), signal)
+      .then(({ value, joined }) => served(joined ? joinedTo(value) : value, settings.tagTtlMs))
+  }
+
+  const settleTag = async (place: Place, tag: string): Promise<Settled> => {
+    const { target, settings } = place
+    const entry = await tags.find(target, tag, settings.tagTtlMs)
+    if (!entry) return settleNewTag(place, tag)
+    const ageMs = ageOf(entry.checkedAt, clock)
+    if (isFresh(ageMs, settings.tagTtlMs)) {
+      const cached = await records.find(entry.record.digest)
+      if (cached) {
+        if (cannotAsk(place.upstream)) await requireBlobs(place, cached)
+        return { cached, outcome: 'hit', ageMs, warnings: entry.warnings }
+      }
+      // The pointer dangles: the manifest was dropped from the store, or never got there (F-62, F-65).
+    }
+    if (offline) return settleStale(place, tag, entry, 'offline', undefined)
+    const { postponed } = entry
+    const usable = postponed?.why === 'gone' || mayServeStale(ageMs, settings.maxStaleMs)
+    if (postponed && usable && momentOf(clock) < postponed.until)
+      return settleStale(place, tag, entry, postponed.why, undefined)
+    try {
+      return await revalidate(place, tag, entry)
+    } catch (error) {
+      return settleAfterFailure(place, tag, entry, error)
+    }
+  }
+
+  const settleNewTag = async (place: Place, tag: string): Promise<Settled> => {
+    const { target } = place
+    const subject = { kind: 'manifest', repository: target.repository, reference: tag } as const
+    if (absences.has(tagKey(target, tag))) throw absent(place, tag)
+    if (offline) throw offlineAnd(subject)
+    try {
+      return await fillByTag(place, tag)
+    } catch (error) {
+      if (isNotFound(error)) absences.add(tagKey(target, tag))
+      const settled = await settleFromMirrors(place, tag, error)
+      if (settled) return settled
+      throw toRegistryError(error, subject)
+    }
+  }
+
+  /** One HEAD, which Docker Hub does not count; a GET when it names something new, or says nothing (P-47, P-101). */
+  const revalidate = async (place: Place, tag: string, entry: TagEntry): Promise<Settled> => {
+    const digest = await headDigest(place, tag)
+    if (digest === 'unsure' || digest === 'useless') {
+      const settled = await fillByTag(place, tag)
+      if (digest === 'useless') headUselessUntil.set(place.upstream.name, clock.monotonic() + headUselessMs)
+      const same = settled.cached.record.digest === entry.record.digest
+      return same ? { ...settled, outcome: 'revalidated' } : settled
+    }
+    const known = await records.find(digest)
+    if (known) {
+      // Upstream says that this repository's tag is this digest, and these bytes have that digest.
+      const warnings = digest === entry.record.digest ? entry.warnings : []
+      await link(place.target, known)
+      await point(place.target, tag, known, warnings)
+      return { cached: known, outcome: 'revalidated', ageMs: 0, warnings }
+    }
+    try {
+      const settled = await obtain(place, digest)
+      await point(place.target, tag, settled.cached, settled.warnings)
+      return settled
+    } catch (error) {
+      // The tag may have moved on since the HEAD, and the digest be gone: what the GET gives is what counts (F-30).
+      if (isNotFound(error)) return fillByTag(place, tag)
+      throw error
+    }
+  }
+
+  const fillByTag = async (place: Place, tag: string): Promise<Settled> => {
+    const fetched = await fetchByTag(originOf(place), tag)
+    const cached = await keep(place.target, fetched)
+    await point(place.target, tag, cached, fetched.warnings)
+    return filled(cached, fetched.warnings)
+  }
+
+  /**
+   * What HEAD names. `useless`: this registry may not know HEAD (F-32), which is remembered when GET works.
+   * `unsure`: a 404, which counts when GET says it too (F-29).
+   */
+  const headDigest = async ({ upstream, target }: Place, tag: string): Promise<Digest | 'unsure' | 'useless'> => {
+    if ((headUselessUntil.get(upstream.name) ?? Number.NEGATIVE_INFINITY) > clock.monotonic()) return 'unsure'
+    try {
+      const { digest } = await upstream.headManifest(target.repository, tag)
+      return digest !== undefined && isDigest(digest) ? digest : 'useless'
+    } catch (error) {
+      if (isNotFound(error)) return 'unsure'
+      if (error instanceof UpstreamError && (error.failure === 'denied' || error.failure === 'invalid'))
+        return 'useless'
+      throw error
+    }
+  }
+
+  const settleAfterFailure = async (place: Place, tag: string, entry: TagEntry, error: unknown): Promise<Settled> => {
+    const { target, settings } = place
+    const subject = { kind: 'manifest', repository: target.repository, reference: tag } as const
+    if (isNotFound(error)) {
+      if (settings.whenGone === 'serve') {
+        tags.postpone(target, tag, entry, 'gone', undefined)
+        return settleStale(place, tag, entry, 'gone', error)
+      }
+      await tags.remove(target, tag)
+      absences.add(tagKey(target, tag))
+      throw toRegistryError(error, subject)
+    }
+    if (!isNoInformation(error)) throw toRegistryError(error, subject)
+    const why = reasonOf(error)
+    tags.postpone(target, tag, entry, why, retryAfterOf(error))
+    if (mayServeStale(ageOf(entry.checkedAt, clock), settings.maxStaleMs)) {
+      return settleStale(place, tag, entry, why, error)
+    }
+    const settled = await settleFromMirrors(place, tag, error)
+    if (settled) return settled
+    throw toRegistryError(error, subject)
+  }
+
+  /** The old answer, for as long as the blobs behind it can be had as well. */
+  const settleStale = async (
+    place: Place,
+    tag: string,
+    entry: TagEntry,
+    why: string,
+    error: unknown,
+  ): Promise<Settled> => {
+    const { target, upstream } = place
+    const cached = await records.find(entry.record.digest)
+    const subject = { kind: 'manifest', repository: target.repository, reference: tag } as const
+    if (!cached) throw toRegistryError(error ?? new UpstreamError('unavailable', upstream.name, why, why), subject)
+    await requireBlobs(place, cached)
+    const ageMs = ageOf(entry.checkedAt, clock)
+    return { cached, outcome: 'stale', ageMs, warnings: [staleWarning(upstream.name, why, ageMs)] }
+  }
+
+  /** What a mirror says about a tag is served, and never becomes the tag (T-21). */
+  const settleFromMirrors = async (place: Place, tag: string, error: unknown): Promise<Settled | undefined> => {
+    const { target, upstream } = place
+    const primaryIsDown =
+      error instanceof UpstreamError && (error.failure === 'unavailable' || error.failure === 'rateLimited')
+    if (!primaryIsDown || upstream.sources === 1) return undefined
+    const fetched = await fetchByTagFromMirrors(originOf(place), tag)
+    if (!fetched) return undefined
+    const cached = await keep(target, fetched)
+    const notice = formatWarning(`${upstream.name} cannot be asked (${reasonOf(error)}): this is its mirror's answer`)
+    return { cached, outcome: 'fill', ageMs: 0, warnings: [notice] }
+  }
+
+  // Storing: the manifest, then what it opens, then the tag that points to it (F-65).
+
+  const keep = async (target: Target, fetched: FetchedManifest): Promise<CachedManifest> => {
+    const isNew = (await records.find(fetched.record.digest)) === undefined
+    const cached = await records.keep(fetched.record, fetched.parsed)
+    await link(target, cached)
+    if (isNew) announce(target, cached)
+    return cached
+  }
+
+  const announce = (target: Target, { parsed, record }: CachedManifest): void => {
+    try {
+      deps.onServed?.(target, parsed, record)
+    } catch (error) {
+      // Whoever prefetches must not fail the pull that told it.
+      deps.observer.storeFailed('onServed', error)
+    }
+  }
+
+  const link = async (target: Target, { record, parsed }: CachedManifest): Promise<void> => {
+    absences.remove(tagKey(target, record.digest))
+    if (await rights.isConfirmed(target, record.digest)) return
+    await rights.named(
+      target,
+      describedBlobs(parsed).map(blob => blob.digest),
+    )
+    await rights.confirmed(target, record.digest)
+  }
+
+  const point = async (
+    target: Target,
+    tag: string,
+    { record }: CachedManifest,
+    warnings: readonly string[],
+  ): Promise<void> => {
+    const { digest, mediaType, bytes } = record
+    await tags.confirm(target, tag, { digest, mediaType, size: bytes.length }, warnings)
+    absences.remove(tagKey(target, tag))
+  }
+
+  /**
+   * Some clients choose a mirror once per image, by its manifest, and then take every blob from it. An image whose blobs
+   * cannot be had is therefore not offered, so that they go elsewhere at once.
+   */
+  const requireBlobs = async (place: Place, { record, parsed }: CachedManifest): Promise<void> => {
+    if (parsed.kind === 'index') return
+    for (const { digest } of describedBlobs(parsed)) {
+      if (wellKnownBlobs.has(digest) || (await isStored(digest))) continue
+      if (offline)
+        throw manifestUnknown(record.digest, 'its manifest is cached, its blobs are not, and this cache is offline')
+      throw unavailable(`${place.upstream.name} cannot be asked now, and not all blobs of this image are cached`)
+    }
+  }
+
+  const isStored = async (digest: Digest): Promise<boolean> => {
+    try {
+      return (await deps.blobs.size(digest)) !== undefined
+    } catch (error) {
+      deps.observer.storeFailed('size', error)
+      return false
+    }
+  }
+
+  return {
+    get(target, reference, options = {}) {
+      const upstream = deps.upstreams.get(target.upstream)
+      if (!upstream) throw nameUnknown(target.requestedRepository, `${target.upstream} is not configured here`)
+      options.signal?.throwIfAborted()
+      const place = { target, upstream, settings: deps.settings(target.upstream) }
+      return reference.kind === 'tag'
+        ? getByTag(place, reference.tag, options.signal)
+        : getByDigest(place, reference.digest, options.signal)
+    },
+  }
+}
+
+function served({ cached, outcome, ageMs, warnings }: Settled, ttlMs: number | undefined): ServedManifest {
+  const { digest, mediaType, bytes } = cached.record
+  return { digest, mediaType, bytes, byTag: ttlMs !== undefined, outcome, ageMs, ttlMs, warnings, slot: cached.slot }
+}
+
+const hit = (cached: CachedManifest): Settled => ({ cached, outcome: 'hit', ageMs: 0, warnings: [] })
+
+const filled = (cached: CachedManifest, warnings: readonly string[] = []): Settled => ({
+  cached,
+  outcome: 'fill',
+  ageMs: 0,
+  warnings,
+})
+
+/** Whoever waited for another's download did not cause one. */
+const joinedTo = (settled: Settled): Settled =>
+  settled.outcome === 'fill' ? { ...settled, outcome: 'joined' } : settled
+
+const isNotFound = (error: unknown): boolean => error instanceof UpstreamError && error.failure === 'notFound'
+
+const absent = ({ target, upstream }: Place, reference: string) =>
+  manifestUnknown(reference, `${upstream.name} did not have it in ${target.repository} a moment ago`)

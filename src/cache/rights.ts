@@ -1,0 +1,121 @@
+import { LRUCache } from 'lru-cache'
+import { type Digest, wellKnownBlobs } from '../oci/digest.ts'
+import { blobUnknown } from '../oci/errors.ts'
+import type { Observer } from '../log/observer.ts'
+import type { Target } from '../routing/target.ts'
+import type { BlobStore, MetadataStore } from '../store/stores.ts'
+import type { Upstream } from '../upstream/upstream.ts'
+import { createFlights } from './flights.ts'
+import { forgivingMetadata } from './forgiving-metadata.ts'
+import { offlineAnd, toRegistryError } from './upstream-failure.ts'
+
+/**
+ * Which repository may read which digest. That the bytes are here says nothing: they may have come through another repository,
+ * or another upstream (T-11). Only upstream opens a digest for a repository, and only for that one.
+ */
+export interface Rights {
+  /**
+   * `yes`: upstream confirmed the digest for this repository; or one of the repository's manifests names it, and either the same
+   * upstream confirmed it somewhere, or nobody here has it yet, so that fetching it will ask upstream anyway.
+   * `ask`: {@link confirm} it before a byte, a size or a 304 is given away.
+   */
+  mayReadBlob(target: Target, digest: Digest): Promise<'yes' | 'ask'>
+  /** Asks upstream under this repository, then links. One question for all who wait. Throws BLOB_UNKNOWN, DENIED or UNAVAILABLE. */
+  confirm(target: Target, digest: Digest): Promise<void>
+  /** Upstream just gave the digest for this repository. */
+  confirmed(target: Target, digest: Digest): Promise<void>
+  /** A manifest of this repository describes these. */
+  named(target: Target, digests: readonly Digest[]): Promise<void>
+}
+
+/** What manifests need besides: they are never opened by being named. */
+export interface ManifestRights extends Rights {
+  isConfirmed(target: Target, digest: Digest): Promise<boolean>
+  /** As `isConfirmed`, from memory alone: `false` means to ask `isConfirmed`. */
+  remembersConfirmed(target: Target, digest: Digest): boolean
+}
+
+export type RightsDependencies = {
+  readonly upstreams: ReadonlyMap<string, Upstream>
+  readonly metadata: MetadataStore
+  readonly blobs: Pick<BlobStore, 'size'>
+  /** True while the blob is being downloaded, for whatever repository: whoever joins a download must be allowed to (T-12). */
+  readonly isFilling?: (digest: Digest) => boolean
+  readonly observer: Observer
+  readonly offline: boolean
+}
+
+/** About 250 bytes each: 64 Ki links are 16 MiB. */
+const rememberedLinks = 65_536
+
+export function createRights(deps: RightsDependencies): ManifestRights {
+  const metadata = forgivingMetadata(deps.metadata, deps.observer)
+  const remembered = new LRUCache<string, true>({ max: rememberedLinks })
+  const questions = createFlights<void>()
+
+  const remembersConfirmed = (target: Target, digest: Digest): boolean => remembered.get(keyOf(target, digest)) === true
+
+  const linkOf = async (target: Target, digest: Digest): Promise<'named' | 'confirmed' | undefined> => {
+    if (remembersConfirmed(target, digest)) return 'confirmed'
+    const link = await metadata.getLink(target.upstream, target.repository, digest)
+    if (link === 'confirmed') remembered.set(keyOf(target, digest), true)
+    return link
+  }
+
+  const isHere = async (digest: Digest): Promise<boolean> =>
+    deps.isFilling?.(digest) === true || (await sizeOf(digest)) !== undefined
+
+  const sizeOf = async (digest: Digest): Promise<number | undefined> => {
+    try {
+      return await deps.blobs.size(digest)
+    } catch (error) {
+      deps.observer.storeFailed('size', error)
+      // Not known to be absent: it may be readable a moment later.
+      return 0
+    }
+  }
+
+  const confirmed = async (target: Target, digest: Digest): Promise<void> => {
+    remembered.set(keyOf(target, digest), true)
+    await metadata.putLinks(target.upstream, target.repository, [digest], 'confirmed')
+  }
+
+  const ask = async (target: Target, digest: Digest): Promise<void> => {
+    const subject = { kind: 'blob', repository: target.repository, reference: digest } as const
+    if (deps.offline) throw offlineAnd(subject)
+    const upstream = deps.upstreams.get(target.upstream)
+    if (!upstream) throw blobUnknown(digest, 'this upstream is not configured here')
+    try {
+      await upstream.headBlob(target.repository, digest)
+    } catch (error) {
+      throw toRegistryError(error, subject)
+    }
+    await confirmed(target, digest)
+  }
+
+  return {
+    remembersConfirmed,
+    confirmed,
+    async isConfirmed(target, digest) {
+      return (await linkOf(target, digest)) === 'confirmed'
+    },
+    async mayReadBlob(target, digest) {
+      // Their content is known to everybody (P-66).
+      if (wellKnownBlobs.has(digest)) return 'yes'
+      const link = await linkOf(target, digest)
+      if (link === 'confirmed') return 'yes'
+      if (link === undefined) return 'ask'
+      if (await metadata.isConfirmedAt(target.upstream, digest)) return 'yes'
+      return (await isHere(digest)) ? 'ask' : 'yes'
+    },
+    async confirm(target, digest) {
+      await questions.share(keyOf(target, digest), () => ask(target, digest))
+    },
+    async named(target, digests) {
+      if (digests.length > 0) await metadata.putLinks(target.upstream, target.repository, digests, 'named')
+    },
+  }
+}
+
+// Names and digests hold no white space, so no two targets share a key (T-24).
+const keyOf = (target: Target, digest: Digest): string => `${target.upstream} ${target.repository} ${digest}`
