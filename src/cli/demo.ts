@@ -58,11 +58,11 @@ export async function runDemo(options: DemoOptions = {}): Promise<number> {
   const registry = await startDemoRegistry({ repository, tag, image: demoImage, bytesPerSecond })
   undo.defer(() => registry.stop())
   const layover = await startLayover({ config: demoConfig(dataDir, registry.url), log: createSilentLog() })
-  undo.defer(() => layover.close())
+  undo.defer(() => layover.close({ now: true }))
 
   screen.intro({ clients, layers, bytesPerSecond, imageBytes: sizeOf(demoImage) })
   try {
-    return await perform({ screen, registry, url: layover.url, clients, image: demoImage, signal })
+    return await perform({ screen, registry, url: layover.registryUrl, clients, image: demoImage, signal })
   } catch (error) {
     screen.failure(error)
     return 1
