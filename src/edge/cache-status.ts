@@ -9,33 +9,33 @@ export type CacheStatus = {
   readonly detail?: string
 }
 
-const parameters: Record<Outcome, string> = {
-  hit: 'hit',
-  joined: 'fwd=uri-miss; collapsed',
-  fill: 'fwd=uri-miss; stored',
+/** What RFC 9211 can say of an outcome; the rest is said in `detail`. */
+const parameters: Record<Outcome, readonly string[]> = {
+  hit: ['hit'],
+  joined: ['fwd=uri-miss', 'collapsed'],
+  fill: ['fwd=uri-miss', 'stored'],
   // fwd-status is what upstream said of the tag: unchanged, whether it spoke by HEAD or by 304.
-  revalidated: 'fwd=stale; fwd-status=304',
-  stale: 'hit; detail="stale"',
-  redirected: 'hit; detail="redirected"',
-  denied: 'detail="denied"',
-  error: 'detail="error"',
+  revalidated: ['fwd=stale', 'fwd-status=304'],
+  stale: ['hit'],
+  redirected: ['hit'],
+  denied: [],
+  error: [],
 }
+const needsDetail: ReadonlySet<Outcome> = new Set(['stale', 'redirected', 'denied', 'error'])
 
 /**
  * The value of `Cache-Status`: `Layover; hit; ttl=240; key="sha256:…"`.
  * https://www.rfc-editor.org/rfc/rfc9211
  */
 export function formatCacheStatus({ outcome, key, ttlMs, detail }: CacheStatus): string {
-  const words = detail === undefined ? parameters[outcome] : parameters[outcome].replace(/(?:^|; )detail="[a-z]+"$/, '')
+  const said = detail ?? (needsDetail.has(outcome) ? outcome : undefined)
   return [
     'Layover',
-    words,
-    ttlMs === undefined ? '' : `ttl=${Math.trunc(ttlMs / 1000)}`,
-    key === undefined ? '' : `key=${quoted(key)}`,
-    detail === undefined ? '' : `detail=${quoted(detail)}`,
-  ]
-    .filter(part => part !== '')
-    .join('; ')
+    ...parameters[outcome],
+    ...(ttlMs === undefined ? [] : [`ttl=${Math.trunc(ttlMs / 1000)}`]),
+    ...(key === undefined ? [] : [`key=${quoted(key)}`]),
+    ...(said === undefined ? [] : [`detail=${quoted(said)}`]),
+  ].join('; ')
 }
 
 // sf-string (RFC 8941 §3.3.3) carries printable ASCII only.

@@ -8,8 +8,8 @@ export type JsonScan = {
 
 const quote = 0x22
 const backslash = 0x5c
-const opening = new Set([0x5b, 0x7b])
-const closing = new Set([0x5d, 0x7d])
+const isOpening = (code: number): boolean => code === 0x5b || code === 0x7b
+const isClosing = (code: number): boolean => code === 0x5d || code === 0x7d
 
 /**
  * Scans a text that is hoped to be JSON, in linear time and without recursion (T-42). Gives up, with undefined, when it nests deeper than `maxDepth`
@@ -26,11 +26,11 @@ export function scanJson(text: string, maxDepth: number): JsonScan | undefined {
       if (depth === 1 && isKey(text, end)) topLevelKeys.push(unquote(text.slice(at, end)))
       if (topLevelKeys.length > 1024) return undefined
       at = end - 1
-    } else if (opening.has(code)) {
+    } else if (isOpening(code)) {
       depth++
       deepest = Math.max(deepest, depth)
       if (deepest > maxDepth) return undefined
-    } else if (closing.has(code)) depth--
+    } else if (isClosing(code)) depth--
   }
   return { depth: deepest, topLevelKeys }
 }

@@ -43,7 +43,8 @@ function* scan(header: string): Generator<{ readonly head: string; readonly text
   while (at < header.length) {
     const open = header.indexOf('"', at)
     if (open < 0) return
-    const head = header.slice(header.lastIndexOf(',', open) >= at ? header.lastIndexOf(',', open) + 1 : at, open)
+    const between = header.slice(at, open)
+    const head = between.slice(between.lastIndexOf(',') + 1)
     let text = ''
     for (at = open + 1; at < header.length && header.charAt(at) !== '"'; at++) {
       if (header.charAt(at) === '\\') at++
@@ -51,6 +52,6 @@ function* scan(header: string): Generator<{ readonly head: string; readonly text
     }
     if (at >= header.length) return
     at++
-    yield { head: head.trim().replace(/[ \t]{1,8}/g, ' '), text }
+    yield { head: head.trim().replace(/[ \t]+/g, ' '), text }
   }
 }

@@ -41,8 +41,8 @@ export function parsePath(rawUrl: string): Route {
   if (rest === '') return { ...common, kind: 'base' }
   const segments = rest.split('/')
   if (isUpload(segments)) return { ...common, kind: 'upload' }
-  if (segments.at(-1) === '_catalog') return { ...common, kind: 'catalog' }
-  return parseEndpoint(segments, common) ?? { ...common, kind: 'none' }
+  // Endpoints before the catalog: `_catalog` is a valid tag.
+  return parseEndpoint(segments, common) ?? { ...common, kind: segments.at(-1) === '_catalog' ? 'catalog' : 'none' }
 }
 
 function parseEndpoint(segments: readonly string[], common: Common): NamedRoute | undefined {
