@@ -16,15 +16,21 @@ export interface Observer {
   upstreamState(upstream: string, state: 'closed' | 'half-open' | 'open'): void
   fillStarted(upstream: string): void
   fillResumed(upstream: string, reason: string): void
-  fillEnded(
-    upstream: string,
-    outcome: 'published' | 'uncached' | 'failed' | 'cancelled',
-    reason: string | undefined,
-    bytes: number,
-  ): void
+  fillEnded(event: FillEnded): void
   evicted(blobs: number, bytes: number): void
   /** A store did not do what it was asked; the pull went on. */
   storeFailed(operation: string, error: unknown): void
+}
+
+export type FillEnded = {
+  readonly upstream: string
+  readonly digest: string
+  readonly outcome: 'published' | 'uncached' | 'failed' | 'cancelled'
+  /** One word; absent when all went well. */
+  readonly reason: string | undefined
+  /** Bytes received. */
+  readonly bytes: number
+  readonly error: unknown
 }
 
 export type UpstreamKind = 'manifest' | 'blob' | 'tags' | 'referrers' | 'token' | 'ping'

@@ -37,8 +37,16 @@ export function redactText(text: string): string {
 function redactSecrets(text: string): string {
   return text
     .replaceAll(jwt, '***')
-    .replaceAll(assignment, (_, name: string, sign: string) => `${name}${sign}***`)
+    .replaceAll(assignment, (whole: string, name: string, sign: string) =>
+      isProse(whole, name, sign) ? whole : `${name}${sign}***`,
+    )
     .replaceAll(authScheme, (_, scheme: string) => `${scheme} ***`)
+}
+
+/** `cannot get a token: connection refused` says what happened; `x-registry-token: 3f9a…` is a secret. */
+function isProse(whole: string, name: string, sign: string): boolean {
+  if (!/^(?:token|secret|credential|signature)$/i.test(name) || !/^:\s+$/.test(sign)) return false
+  return /^[a-z]+$/i.test(whole.slice(name.length + sign.length))
 }
 
 /** The fields of a log line: values under names of secrets become `***`, text goes through {@link redactText}, errors become text. */

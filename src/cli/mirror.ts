@@ -1,0 +1,132 @@
+import { hostname } from 'node:os'
+import { formatAddress, isLoopback, isUnspecified } from '../config/address.ts'
+import type { Config } from '../config/config.ts'
+import { ConfigError } from '../config/problem.ts'
+import { nearest } from '../config/suggestion.ts'
+import { exitCode } from './exit.ts'
+import { buildkit } from './mirror/buildkit.ts'
+import {
+  type Client,
+  type ClientName,
+  clientNames,
+  type ContainerdVersion,
+  type MirrorOptions,
+  type NodeSetup,
+} from './mirror/client.ts'
+import { containerd } from './mirror/containerd.ts'
+import { crio, podman } from './mirror/containers.ts'
+import { docker } from './mirror/docker.ts'
+import { k3s, rke2 } from './mirror/k3s.ts'
+import { kind } from './mirror/kind.ts'
+import { talos } from './mirror/talos.ts'
+import { type ConfigOptions, readConfigFor, reportConfigError } from './options.ts'
+import type { Terminal } from './terminal.ts'
+
+export type MirrorCommandOptions = ConfigOptions & {
+  readonly url?: string
+  readonly upstream: readonly string[]
+  readonly containerdVersion?: string
+  readonly airGapped?: boolean
+  readonly ca?: string
+}
+
+const clients: Readonly<Record<ClientName, Client>> = {
+  containerd,
+  docker,
+  podman,
+  crio,
+  k3s,
+  rke2,
+  talos,
+  buildkit,
+  kind,
+}
+
+/** Prints the node configuration of one client. Gives the exit code. */
+export function mirror(client: string, options: MirrorCommandOptions, terminal: Terminal): number {
+  try {
+    const name = clientNames.find(each => each === client)
+    if (name === undefined) throw usage('client', wrongClient(client))
+    const { url: _url, upstream: _upstream, containerdVersion: _version, airGapped: _gap, ca: _ca, ...rest } = options
+    const { config } = readConfigFor(rest, terminal)
+    terminal.out(describeSetup(clients[name](mirrorOptions(options, config))))
+    return exitCode.ok
+  } catch (error) {
+    return reportConfigError(error, terminal)
+  }
+}
+
+const usage = (where: string, message: string): ConfigError => new ConfigError([{ where, message }])
+
+function wrongClient(client: string): string {
+  const near = nearest(client, clientNames)
+  return `expected one of ${clientNames.join(', ')}${near === undefined ? '' : `, did you mean ${near}?`}`
+}
+
+function mirrorOptions(options: MirrorCommandOptions, config: Config): MirrorOptions {
+  const configured = config.upstreams.map(({ name, aliases, default: isDefault }) => ({ name, aliases, isDefault }))
+  const names = options.upstream.map(asked => {
+    const found = configured.find(({ name, aliases }) => name === asked || aliases.includes(asked))
+    if (found !== undefined) return found.name
+    const near = nearest(
+      asked,
+      configured.map(({ name }) => name),
+    )
+    throw usage(
+      '--upstream',
+      `${JSON.stringify(asked)} is not configured${near === undefined ? '' : `, did you mean ${near}?`}`,
+    )
+  })
+  return {
+    url: readUrl(options.url, config),
+    upstreams: configured.filter(({ name }) => names.length === 0 || names.includes(name)),
+    everyUpstream: names.length === 0,
+    containerdVersion: readVersion(options.containerdVersion),
+    airGapped: options.airGapped ?? false,
+    ca: readCaPath(options.ca),
+  }
+}
+
+function readUrl(given: string | undefined, config: Config): URL {
+  if (given === undefined) return urlOfListener(config)
+  const url = URL.canParse(given) ? new URL(given) : undefined
+  const plain = url !== undefined && url.username === '' && url.password === '' && url.search === '' && url.hash === ''
+  if (url === undefined || !plain || url.pathname !== '/' || !/^https?:$/.test(url.protocol))
+    throw usage('--url', 'expected the URL that nodes reach this registry at, such as http://cache.example.com:5000')
+  if (isUnspecified(bare(url.hostname)))
+    throw usage('--url', `nobody can dial ${url.hostname}: write the address that the nodes know`)
+  return url
+}
+
+function urlOfListener({ listen }: Config): URL {
+  if (listen.port === 0) throw usage('--url', 'is needed, because listen has port 0')
+  const host = isUnspecified(listen.host) ? hostname().toLowerCase() : listen.host
+  const url = `http://${formatAddress({ host, port: listen.port })}`
+  if (!URL.canParse(url)) throw usage('--url', 'is needed, because the name of this machine is no host name')
+  return new URL(url)
+}
+
+function readVersion(given: string | undefined): ContainerdVersion | undefined {
+  if (given === undefined) return undefined
+  const [, major, minor] = /^v?(\d{1,3})\.(\d{1,3})(?:\.\S*)?$/.exec(given) ?? []
+  if (major === undefined || minor === undefined)
+    throw usage('--containerd-version', `expected a version such as 1.7 or 2.2, got ${JSON.stringify(given)}`)
+  return { major: Number(major), minor: Number(minor) }
+}
+
+/** It goes into TOML and YAML strings, where quotes and backslashes would need escaping that no real path needs. */
+function readCaPath(given: string | undefined): string | undefined {
+  if (given === undefined || /^\/[\w./@+-]+$/.test(given)) return given
+  throw usage('--ca', 'expected the absolute path of a PEM file on the node, such as /etc/ssl/layover.pem')
+}
+
+const bare = (host: string): string => host.replace(/^\[(.*)\]$/, '$1')
+
+function describeSetup({ files, notes }: NodeSetup): string {
+  const shownFiles = files.map(({ path, text }) => `# ── ${path}\n${text.trimEnd()}\n`)
+  const shownNotes = notes.map(note => `#  - ${note}`)
+  return `${shownFiles.join('\n')}\n# Notes\n${shownNotes.join('\n')}\n`
+}
+
+/** True when the URL only works on the machine that runs Layover. */
+export const isLocalUrl = (url: URL): boolean => isLoopback(bare(url.hostname))

@@ -1,0 +1,167 @@
+import { Command, CommanderError } from 'commander'
+import { describeError } from '../log/redact.ts'
+import { exitCode } from './exit.ts'
+import { clientNames } from './mirror/client.ts'
+import type { MirrorCommandOptions } from './mirror.ts'
+import { addConfigOptions, type ConfigOptions } from './options.ts'
+import type { Terminal } from './terminal.ts'
+
+/**
+ * The command line. Takes the arguments after the program's name, gives the exit code: 0 ok, 1 configuration or usage,
+ * 2 failed while running, 3 a check failed. What a command needs is loaded when it runs, so that `version` stays quick.
+ */
+export async function run(args: readonly string[], terminal: Terminal): Promise<number> {
+  let code: number = exitCode.ok
+  const done = (result: number): void => {
+    code = result
+  }
+  try {
+    await buildProgram(terminal, done).parseAsync([...args], { from: 'user' })
+    return code
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCode.ok : exitCode.usage
+    terminal.err(`layover: ${describeError(error)}\n`)
+    return exitCode.failed
+  }
+}
+
+function buildProgram(terminal: Terminal, done: (code: number) => void): Command {
+  const program = new Command('layover')
+    .description(
+      'A pull-through cache for container registries: one upstream download per blob, verified, for everyone who waits.',
+    )
+    .exitOverride()
+    .configureOutput({ writeOut: terminal.out, writeErr: terminal.err })
+    .showHelpAfterError('(layover --help lists the commands)')
+    .addHelpText('after', examples)
+  addServe(program, terminal, done)
+  addConfig(program, terminal, done)
+  addMirror(program, terminal, done)
+  addHealthcheck(program, terminal, done)
+  addDemo(program, terminal, done)
+  addVersion(program, terminal)
+  return program
+}
+
+const examples = `
+Examples:
+  layover serve                                     run with the built-in registries, keep blobs in ./data
+  layover serve --listen :5000 --max-bytes 200GiB
+  layover config init && layover config check       start a configuration file, look it over
+  layover mirror containerd --url http://cache:5000 what to write on the nodes
+  layover demo                                      see it work, without any cluster
+
+Exit codes: 0 ok, 1 configuration or usage, 2 failed while running, 3 a check failed.
+`
+
+type Add = (program: Command, terminal: Terminal, done: (code: number) => void) => void
+
+const addServe: Add = (program, terminal, done) => {
+  addConfigOptions(program.command('serve').description('run the registry until SIGTERM or SIGINT'))
+    .addHelpText(
+      'after',
+      `
+Every setting has a key in the file, a variable (LAYOVER_LISTEN, LAYOVER_STORAGE_MAX_BYTES, …) and a default; the flags above win over
+variables, variables over the file. docs/config.md lists them all.
+
+SIGTERM or SIGINT: no new connections, running responses have the time that "drain" gives them. A second signal ends at once.
+`,
+    )
+    .action(async (options: ConfigOptions) => {
+      const { serve } = await import('./serve.ts')
+      done(await serve(options, terminal))
+    })
+}
+
+const addConfig: Add = (program, terminal, done) => {
+  const config = program.command('config').description('check, show, describe or start a configuration')
+  addConfigOptions(config.command('check').description('say whether serve would accept this configuration')).action(
+    async (options: ConfigOptions) => {
+      const { checkConfig } = await import('./config.ts')
+      done(checkConfig(options, terminal))
+    },
+  )
+  addConfigOptions(
+    config.command('show').description('print what is in effect and where it comes from; secrets are ***'),
+  ).action(async (options: ConfigOptions) => {
+    const { showConfig } = await import('./config.ts')
+    done(showConfig(options, terminal))
+  })
+  config
+    .command('schema')
+    .description('print the JSON Schema (draft-07) of the file, for editors')
+    .action(async () => {
+      const { printSchema } = await import('./config.ts')
+      done(printSchema(terminal))
+    })
+  config
+    .command('init')
+    .description('write a commented layover.yaml and its schema; never replaces a layover.yaml')
+    .argument('[file]', 'where to write', 'layover.yaml')
+    .action(async (file: string) => {
+      const { initConfig } = await import('./config.ts')
+      done(initConfig(file, terminal))
+    })
+}
+
+const addHealthcheck: Add = (program, terminal, done) => {
+  addConfigOptions(program.command('healthcheck').description('ask a running Layover for /livez; 0 healthy, 1 not'))
+    .option('--url <url>', 'ask this URL instead of the configured admin address')
+    .action(async (options: ConfigOptions & { url?: string }) => {
+      const { healthcheck } = await import('./healthcheck.ts')
+      done(await healthcheck(options, terminal))
+    })
+}
+
+const addVersion = (program: Command, terminal: Terminal): void => {
+  program
+    .command('version')
+    .description('print the version')
+    .option('--json', 'as one JSON object')
+    .action(async (options: { json?: boolean }) => {
+      const { describeVersion } = await import('./version.ts')
+      terminal.out(`${describeVersion(options)}\n`)
+    })
+}
+
+const addDemo: Add = (program, _terminal, done) => {
+  program
+    .command('demo')
+    .description('a minute that shows what Layover does: needs no cluster, no network and no configuration')
+    .action(async () => {
+      const { runDemo } = await import('./demo.ts')
+      const stop = new AbortController()
+      process.once('SIGINT', () => stop.abort(new Error('interrupted')))
+      done(await runDemo({ signal: stop.signal }))
+    })
+}
+
+const addMirror: Add = (program, terminal, done) => {
+  addConfigOptions(
+    program
+      .command('mirror')
+      .description('print what to write on a node, so that its container runtime pulls through Layover')
+      .argument('<client>', `one of ${clientNames.join(', ')}`),
+  )
+    .option('--url <url>', 'how the nodes reach the registry, such as http://cache.example.com:5000')
+    .option('--upstream <name>', 'only for this registry (repeatable; default: all)', collect, [])
+    .option('--containerd-version <x.y>', 'version of containerd on the nodes, such as 1.7 or 2.2')
+    .option('--air-gapped', 'never fall back to the registry itself')
+    .option('--ca <file>', 'path on the node of the authority that signed the certificate of --url')
+    .addHelpText(
+      'after',
+      `
+Nothing is written: the output shows each file under its path. Without --url, the address is made of "listen" and this machine's name.
+
+  layover mirror containerd --url http://cache:5000 --containerd-version 2.1
+  layover mirror podman --url https://cache.example.com --upstream docker.io --upstream quay.io
+  layover mirror k3s --url http://10.0.0.5:5000 --air-gapped
+`,
+    )
+    .action(async (client: string, options: MirrorCommandOptions) => {
+      const { mirror } = await import('./mirror.ts')
+      done(mirror(client, options, terminal))
+    })
+}
+
+const collect = (name: string, names: readonly string[]): string[] => [...names, name]
