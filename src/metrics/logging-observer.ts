@@ -21,10 +21,10 @@ export function loggingObserver(counting: Observer, log: Log): Observer {
       counting.fillResumed(upstream, reason)
       log.info({ upstream, reason }, 'download resumed')
     },
-    fillEnded(upstream, outcome, reason, bytes) {
-      counting.fillEnded(upstream, outcome, reason, bytes)
-      if (outcome === 'failed') log.warn({ upstream, reason, bytes }, 'download failed')
-      else log.debug({ upstream, outcome, reason, bytes }, 'download ended')
+    fillEnded(event) {
+      counting.fillEnded(event)
+      if (event.outcome === 'failed') log.warn(event, 'download failed')
+      else log.debug(event, 'download ended')
     },
     evicted(blobs, bytes) {
       counting.evicted(blobs, bytes)

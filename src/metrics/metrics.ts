@@ -206,7 +206,7 @@ function observeFills(series: Series, upstreams: readonly string[]) {
     fillResumed(upstream, reason) {
       add(series.resumed.cell(upstreamOf(upstream), boundedReason(reason)))
     },
-    fillEnded(upstream, outcome, reason) {
+    fillEnded({ upstream, outcome, reason }) {
       const name = upstreamOf(upstream)
       const running = series.running.cell(name)
       running.value = Math.max(0, running.value - 1)

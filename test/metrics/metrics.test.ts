@@ -1,9 +1,10 @@
-import { spawnSync } from 'node:child_process'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import type { FillEnded } from '../../src/log/observer.ts'
 import { outcomes, requestKinds } from '../../src/metrics/labels.ts'
 import { createMetrics, type Metrics, type RequestEvent } from '../../src/metrics/metrics.ts'
 import { namingFaults, parseExposition } from './exposition.ts'
+import { promtoolFaults } from './promtool.ts'
 
 const upstreams = ['docker.io', 'registry.example.com:5000']
 const create = (): Metrics => createMetrics({ upstreams, version: '1.2.3' })
@@ -20,6 +21,15 @@ const event: RequestEvent = {
   aborted: false,
 }
 
+const ended = (upstream: string, outcome: FillEnded['outcome'], reason?: string): FillEnded => ({
+  upstream,
+  digest: 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
+  outcome,
+  reason,
+  bytes: 10,
+  error: reason === undefined ? undefined : new Error(reason),
+})
+
 /** Every kind of event once, so that every metric has a series. */
 function exerciseAll(metrics: Metrics): void {
   for (const kind of requestKinds) for (const outcome of outcomes) metrics.request({ ...event, kind, outcome })
@@ -30,7 +40,7 @@ function exerciseAll(metrics: Metrics): void {
   metrics.upstreamState('docker.io', 'open')
   metrics.fillStarted('docker.io')
   metrics.fillResumed('docker.io', 'reset')
-  metrics.fillEnded('docker.io', 'failed', 'digest_mismatch', 10)
+  metrics.fillEnded(ended('docker.io', 'failed', 'digest_mismatch'))
   metrics.evicted(2, 2000)
   metrics.storeFailed('publish', new Error('EIO'))
   metrics.setUsage(() => ({
@@ -42,13 +52,6 @@ function exerciseAll(metrics: Metrics): void {
     maxBytes: 1000,
   }))
   metrics.clients(() => 7)
-}
-
-/** What promtool says; undefined on a machine without it, where the same rules are checked in code. */
-function promtoolFaults(exposition: string): readonly string[] | undefined {
-  const { error, status, stderr } = spawnSync('promtool', ['check', 'metrics'], { input: exposition, encoding: 'utf8' })
-  if (error && 'code' in error && error.code === 'ENOENT') return undefined
-  return status === 0 && stderr === '' ? [] : [`exit ${status}: ${stderr}`]
 }
 
 /** The value of one series as `name{label="value"}` is written in the exposition. */
@@ -150,8 +153,8 @@ describe('upstreams, fills and stores', () => {
     metrics.fillStarted('docker.io')
     expect(await valueOf(metrics, 'layover_fills_running{upstream="docker.io"}')).toBe(2)
     metrics.fillResumed('docker.io', 'reset')
-    metrics.fillEnded('docker.io', 'published', undefined, 10)
-    metrics.fillEnded('docker.io', 'failed', 'digest_mismatch', 10)
+    metrics.fillEnded(ended('docker.io', 'published'))
+    metrics.fillEnded(ended('docker.io', 'failed', 'digest_mismatch'))
     expect(metrics.snapshot().fills).toEqual({
       running: 0,
       published: 1,
@@ -198,7 +201,7 @@ describe('upstreams, fills and stores', () => {
     metrics.upstreamBytes('docker.io', 'blob', Number.POSITIVE_INFINITY)
     metrics.upstreamBytes('docker.io', 'blob', -5)
     metrics.evicted(-1, Number.NaN)
-    metrics.fillEnded('docker.io', 'cancelled', undefined, 0)
+    metrics.fillEnded(ended('docker.io', 'cancelled'))
     expect(metrics.snapshot().traffic).toEqual({ servedBytes: 0, upstreamBytes: 0, savedBytes: 0 })
     expect(await valueOf(metrics, 'layover_fills_running{upstream="docker.io"}')).toBe(0)
     expect(await valueOf(metrics, 'layover_responses_total{kind="blob",code="other"}')).toBe(1)
@@ -221,7 +224,7 @@ describe('cardinality', () => {
         metrics.upstreamRateLimit(stranger, { limit: 1, remaining: 1 })
         metrics.fillStarted(stranger)
         metrics.fillResumed('docker.io', stranger)
-        metrics.fillEnded('docker.io', 'failed', stranger, 1)
+        metrics.fillEnded(ended('docker.io', 'failed', stranger))
         metrics.storeFailed(`op${round}-${n}`, undefined)
       }
     }
@@ -293,6 +296,8 @@ describe('exposition', () => {
     const metrics = create()
     exerciseAll(metrics)
     const { body } = await metrics.render()
-    expect(promtoolFaults(body) ?? namingFaults(parseExposition(body).families)).toEqual([])
+    expect(
+      promtoolFaults(['check', 'metrics'], { input: body }) ?? namingFaults(parseExposition(body).families),
+    ).toEqual([])
   })
 })
