@@ -116,7 +116,8 @@ function parseDocument(bytes: Uint8Array): JsonObject {
   // A byte order mark is skipped here and kept in what is served (P-29).
   const text = new TextDecoder().decode(bytes)
   const scan = scanJson(text, maxDepth)
-  if (!scan) throw new ManifestRefused('syntax', `it nests deeper than ${maxDepth} levels or has too many keys`)
+  if (!scan)
+    throw new ManifestRefused('syntax', `it nests deeper than ${maxDepth} levels or has more keys than a manifest`)
   const document = parseJson(text)
   if (!isJsonObject(document)) throw new ManifestRefused('syntax', 'it is not a JSON object')
   refuseUnclearKeys(scan.topLevelKeys)

@@ -17,6 +17,8 @@ const read = (value: unknown, contentType?: string) => readManifest(bytesOf(valu
 const without = (value: object, key: string) =>
   Object.fromEntries(Object.entries(value).filter(([name]) => name !== key))
 
+const numbered = (prefix: string) =>
+  Object.fromEntries(Array.from({ length: 3000 }, (_, n) => [`${prefix}${n}`, `${n}`]))
 const nested = (levels: number) => `{"layers":[],"x":${'['.repeat(levels - 1)}${']'.repeat(levels - 1)}}`
 const children = (count: number) => ({ ...index, manifests: Array.from({ length: count }, () => descriptor('x')) })
 
@@ -155,6 +157,11 @@ describe('readManifest', () => {
     ],
   ])('%s is refused', (_, document, contentType, reason) => {
     expect(reasonOf(document, contentType)).toBe(reason)
+  })
+
+  it('T-42: refuses thousands of integer keys, which are slow to parse, and takes as many others', () => {
+    expect(reasonOf({ ...image, annotations: numbered('') }, ociManifest)).toBe('syntax')
+    expect(read({ ...image, annotations: numbered('k') }, ociManifest).annotations?.size).toBe(3000)
   })
 
   it('T-54: the same keys inside of other objects and in text are no duplicates', () => {
