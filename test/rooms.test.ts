@@ -6,7 +6,8 @@ import { describe, expect, it } from 'vitest'
 const order: readonly (readonly string[])[] = [
   ['clock', 'version'],
   ['oci'],
-  ['config', 'log'],
+  ['log'],
+  ['config'],
   ['routing', 'policy'],
   ['upstream', 'store'],
   ['cache'],
