@@ -32,6 +32,6 @@ VOLUME /data
 # only where that network is yours, and do not publish the port to others.
 EXPOSE 5000 5001
 
-HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 CMD ["node", "/app/src/main.ts", "healthcheck"]
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 CMD ["node", "/app/src/main.ts", "healthcheck"]
 ENTRYPOINT ["node", "/app/src/main.ts"]
 CMD ["serve"]
