@@ -29,51 +29,64 @@ export const upstreamKinds = ['manifest', 'blob', 'tags', 'referrers', 'token', 
 
 export const fillOutcomes = ['published', 'uncached', 'failed', 'cancelled'] as const
 
-/** Why a download broke off or failed. Every one of them is a series from the start, so that the first event already shows as an increase. */
-export const reasons = [
-  'abandoned',
-  'aborted',
-  'auth',
-  'bad_range',
-  'breaker_open',
-  'changed',
-  'closed',
+/** Why a download is broken beyond doubt, or breaks often: each is a series from the start, so that the first event shows as an increase. */
+export const frequentReasons = [
   'connect',
-  'denied',
   'digest_mismatch',
   'dns',
+  'reset',
+  'size_mismatch',
+  'timeout',
+  'tls',
+  'truncated',
+] as const
+
+const rareReasons = [
+  'abandoned',
+  'aborted',
+  'address',
+  'bad_credentials',
+  'bad_http',
+  'bad_redirect',
+  'bearer',
+  'breaker_open',
+  'cancelled',
+  'credentials',
+  'denied',
   'encoded',
-  'exhausted',
   'html',
   'idle',
   'invalid',
   'invalid_answer',
   'manifest_refused',
   'network',
-  'no_progress',
   'no_source',
   'no_space',
+  'not_a_tag_list',
+  'not_an_index',
   'not_found',
   'offline',
-  'protocol',
+  'ok',
+  'plain_http',
+  'proxy',
+  'quarantined',
   'range_ignored',
   'rate_limited',
+  'realm',
   'redirect',
   'refused',
-  'reset',
+  'schema_1',
+  'scope',
   'shutdown',
-  'size_mismatch',
   'slow_reader',
   'spool',
   'spool_short',
   'store',
-  'timeout',
-  'tls',
   'too_large',
-  'truncated',
   'unavailable',
   'unknown',
-] as const
+  'utf8',
+]
 
 const statuses = [
   200, 202, 204, 206, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 406, 408, 410, 416, 429, 451, 500, 501,
@@ -88,17 +101,23 @@ export function bounded(vocabulary: Iterable<string>): Bounded {
   return value => (known.has(value) ? value : other)
 }
 
-const knownReasons = new Set<string>([...reasons, 'ok', ...statuses.flatMap(code => [`${code}`, `http_${code}`])])
-const strangeStatus = /^(http_)?([1-5])\d\d$/
+const knownReasons = new Set<string>([
+  ...frequentReasons,
+  ...rareReasons,
+  ...statuses.flatMap(code => [`${code}`, `http_${code}`]),
+])
+const reasonForm = /^(redirect_|token_)?(?:(http_)?([1-5])\d\d|(.+))$/
 
 /**
- * The same for reasons: a word of {@link reasons}, or a status code with or without `http_` in front.
- * A status that registries do not use becomes its class, `4xx`.
+ * The same for reasons: a word of the lists above, or a status code with or without `http_` in front; either may be that of a
+ * redirect's target (`redirect_timeout`) or of a token service (`token_http_429`). A status that registries do not use becomes its class, `4xx`.
  */
 export const boundedReason: Bounded = reason => {
   if (knownReasons.has(reason)) return reason
-  const [, prefix = '', hundreds] = strangeStatus.exec(reason) ?? []
-  return hundreds === undefined ? other : `${prefix}${hundreds}xx`
+  const [, origin = '', http = '', hundreds] = reasonForm.exec(reason) ?? []
+  const bare = reason.slice(origin.length)
+  if (knownReasons.has(bare)) return reason
+  return hundreds === undefined ? `${origin}${other}` : `${origin}${http}${hundreds}xx`
 }
 
 /** Words that the code itself chooses, for which a list would only go out of date: the first `max` different ones, then {@link other}. */

@@ -7,11 +7,11 @@ import {
   bounded,
   boundedReason,
   fillOutcomes,
+  frequentReasons,
   firstWords,
   noUpstream,
   other,
   outcomes,
-  reasons,
   type RequestKind,
   requestKinds,
   upstreamKinds,
@@ -235,7 +235,7 @@ function startAtZero(series: Series, upstreams: readonly string[]): void {
     series.state.cell(upstream)
     series.running.cell(upstream)
     for (const outcome of fillOutcomes) series.fills.cell(upstream, outcome)
-    for (const reason of reasons) series.failed.cell(upstream, reason)
+    for (const reason of frequentReasons) series.failed.cell(upstream, reason)
     for (const kind of upstreamKinds) series.fetched.cell(upstream, kind)
     for (const kind of ['manifest', 'blob'] as const) {
       series.served.cell(upstream, kind)

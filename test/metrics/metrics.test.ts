@@ -244,8 +244,11 @@ describe('cardinality', () => {
     const metrics = create()
     metrics.fillResumed('docker.io', 'http_503')
     metrics.fillResumed('docker.io', 'http_599')
+    metrics.fillResumed('docker.io', 'redirect_timeout')
+    metrics.fillResumed('docker.io', 'token_http_429')
+    metrics.fillResumed('docker.io', 'token_of_a_stranger')
     metrics.fillResumed('docker.io', 'secret token abc')
-    for (const reason of ['http_503', 'http_5xx', 'other']) {
+    for (const reason of ['http_503', 'http_5xx', 'redirect_timeout', 'token_http_429', 'token_other', 'other']) {
       const resumed = await valueOf(metrics, `layover_fills_resumed_total{upstream="docker.io",reason="${reason}"}`)
       expect([reason, resumed]).toEqual([reason, 1])
     }
