@@ -1,6 +1,8 @@
-import { readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { parse } from 'yaml'
 import { createMetrics } from '../../src/metrics/metrics.ts'
 import { parseExposition } from './exposition.ts'
@@ -74,6 +76,16 @@ describe('the dashboard', () => {
     }
   })
 
+  test('asks in valid PromQL, where promtool is installed to tell', () => {
+    const exprs = targets.map(({ expr }) => expr.replace(/\$__(rate_interval|range)/g, '5m').replace(/\$\w+/g, '.*'))
+    const recorded = exprs.map((expr, at) => ({ record: `panel:${at}`, expr }))
+    const folder = mkdtempSync(join(tmpdir(), 'layover-'))
+    onTestFinished(() => rmSync(folder, { recursive: true }))
+    writeFileSync(join(folder, 'rules.json'), JSON.stringify({ groups: [{ name: 'dashboard', rules: recorded }] }))
+    // Where it is not, the balance of brackets is what can be told.
+    expect(promtoolFaults(['check', 'rules', 'rules.json'], { cwd: folder }) ?? exprs.filter(unbalanced)).toEqual([])
+  })
+
   test('every metric of Layover but its version is on it', async () => {
     const shown = new Set(targets.flatMap(({ expr }) => metricsIn(expr)))
     const missing = [...(await registered())].filter(name => name.startsWith('layover_') && !shown.has(name))
@@ -115,3 +127,6 @@ describe('the alerts', () => {
     expect(rulesFaults ?? []).toEqual([])
   })
 })
+
+const unbalanced = (expr: string): boolean =>
+  (expr.match(/[({[]/g) ?? []).length !== (expr.match(/[)}\]]/g) ?? []).length
