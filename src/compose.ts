@@ -1,5 +1,4 @@
 import { randomBytes } from 'node:crypto'
-import { getRequestListener } from '@hono/node-server'
 import { Blobs } from './cache/blobs.ts'
 import { createManifests } from './cache/manifests.ts'
 import { createReferrers } from './cache/referrers.ts'
@@ -8,6 +7,7 @@ import { createTagLists } from './cache/tag-lists.ts'
 import { type Clock, systemClock } from './clock.ts'
 import type { Config, Prefetch, UpstreamConfig } from './config/config.ts'
 import { createAdmin } from './edge/admin.ts'
+import { adminListener } from './edge/admin-listener.ts'
 import { createRegistryHandler } from './edge/registry.ts'
 import { createReport } from './edge/report.ts'
 import { WriteWatch } from './edge/send-bytes.ts'
@@ -87,7 +87,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
     listeners.push(
       await startServer({
         address: config.admin,
-        handler: asListener(getRequestListener(admin.fetch)),
+        handler: adminListener(admin),
         maxConnections: 256,
       }),
     )
@@ -173,7 +173,7 @@ function createCache({ config, upstreams, stores, clock, observer }: CacheOption
       blobs.prefetch(target, toPrefetch(parsed, config.prefetch))
     },
   })
-  const lists = { upstreams, metadata, clock, observer, offline }
+  const lists = { upstreams, settings, metadata, clock, observer, offline }
   return {
     blobs,
     handlers: { manifests, blobs, tagLists: createTagLists(lists), referrers: createReferrers(lists) },
@@ -193,9 +193,4 @@ function settingsOf(upstreams: readonly UpstreamConfig[]): (name: string) => Ups
     if (!found) throw new Error(`no upstream named ${name}`)
     return found
   }
-}
-
-/** The adapter answers errors by itself; its promise has no other listener. */
-function asListener(listener: ReturnType<typeof getRequestListener>): Parameters<typeof startServer>[0]['handler'] {
-  return (req, res) => void listener(req, res)
 }

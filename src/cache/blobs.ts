@@ -125,9 +125,9 @@ export class Blobs {
     const known = wellKnownBlobs.get(digest)
     if (known) return inMemory(known)
     const wanted = { target, digest, signal }
-    let right = await this.#deps.rights.mayReadBlob(target, digest)
     for (;;) {
       const publications = this.#publications
+      const right = await this.#deps.rights.mayReadBlob(target, digest)
       const stored = this.#joinable(digest) ? undefined : await this.#tolerate('open', this.#deps.store.open(digest))
       const fill = stored ? undefined : this.#joinable(digest)
       // What is published while the store is being asked would be missed by both looks.
@@ -136,7 +136,6 @@ export class Blobs {
       const own = fill !== undefined && this.#running.get(fill) === keyOf(target, digest)
       if (right === 'ask' && !own && (stored || fill)) {
         await this.#confirm(wanted, stored)
-        right = 'yes'
         if (fill) continue
       }
       if (stored) return this.#hit(digest, stored)
@@ -250,10 +249,20 @@ export class Blobs {
 
   #cold(cold: Cold): OpenedBlob {
     const { fill, size, member, outcome } = cold
+    // Who opened it is a reader from the first moment on, so that nothing it may want is let go.
+    let spare: BlobReader | undefined = member
+    const join = (position: number): BlobReader => {
+      const reader = spare ?? fill.join(position)
+      spare = undefined
+      return reader
+    }
     return {
       size,
       outcome,
-      reader: range => (range && this.#isFar(fill, range) ? this.#beside(cold, range) : fill.join(range?.start)),
+      reader: range => {
+        const reader = join(range?.start ?? 0)
+        return range && this.#isFar(fill, range) ? this.#beside(cold, range, reader) : reader
+      },
       close: () => member.close(),
     }
   }
@@ -264,12 +273,12 @@ export class Blobs {
     return (this.#sideReads.get(fill) ?? 0) < maxSideReads
   }
 
-  #beside({ target, fill }: Cold, range: ByteRange): BlobReader {
+  #beside({ target, fill }: Cold, range: ByteRange, reader: BlobReader): BlobReader {
     this.#countSideReads(fill, 1)
     const upstream = this.#deps.upstreams.get(target.upstream)
     return new SideRead({
       fill,
-      reader: fill.join(range.start),
+      reader,
       range,
       open: async ({ start, end }, signal) => {
         if (!upstream) throw blobUnknown(fill.digest)

@@ -1,6 +1,6 @@
 import type { Hash } from 'node:crypto'
 import type { FillConfig } from '../config/config.ts'
-import type { Observer } from '../log/observer.ts'
+import type { FillEnded, Observer } from '../log/observer.ts'
 import { algorithmOf, type Digest, finish, hasher } from '../oci/digest.ts'
 import type { SpoolFile } from '../store/stores.ts'
 import { UpstreamError } from '../upstream/upstream.ts'
@@ -158,7 +158,7 @@ export class Fill {
     if (!this.#readers.delete(reader)) return
     this.#makeRoom()
     this.#consider()
-    if (this.#over && this.#readers.size === 0) this.#closeSpool()
+    if (this.#over && this.#readers.size === 0) void this.#closeSpool()
   }
 
   /** How much may be shown: everything once verified, all but the last byte before. */
@@ -189,7 +189,7 @@ export class Fill {
       this.#stopAbandonTimer()
       clearTimeout(this.#patienceTimer)
       this.#wake()
-      if (this.#readers.size === 0) this.#closeSpool()
+      if (this.#readers.size === 0) await this.#closeSpool()
     }
   }
 
@@ -366,7 +366,7 @@ export class Fill {
   }
 
   async #publish(): Promise<FillEnd> {
-    const { observer, source } = this.#deps
+    const { observer } = this.#deps
     await this.#writing
     await this.#spoolReady
     let end: FillEnd = 'uncached'
@@ -379,7 +379,7 @@ export class Fill {
       observer.storeFailed('publish', error)
     }
     if (end === 'uncached') await this.#discard()
-    observer.fillEnded(source.upstream, end, undefined, this.received)
+    observer.fillEnded(this.#endOf(end, undefined))
     // Readers without a file finish from memory; those with one keep it open.
     if (this.#passThrough) await this.#untilReadersLeft()
     return end
@@ -398,12 +398,18 @@ export class Fill {
     this.#failure = failure
     this.#opening.reject(failure)
     this.#wake()
-    const { observer, source } = this.#deps
-    observer.fillEnded(source.upstream, cancelled ? 'cancelled' : 'failed', reasonOf(failure), this.received)
+    const { observer } = this.#deps
+    observer.fillEnded(this.#endOf(cancelled ? 'cancelled' : 'failed', failure))
     await this.#spoolReady
     await this.#writing
     await this.#discard()
     return cancelled ? 'cancelled' : 'failed'
+  }
+
+  #endOf(outcome: FillEnd, error: Error | undefined): FillEnded {
+    const { digest, source } = this.#deps
+    const reason = error === undefined ? undefined : reasonOf(error)
+    return { upstream: source.upstream, digest, outcome, reason, bytes: this.received, error }
   }
 
   async #discard(): Promise<void> {
@@ -414,10 +420,15 @@ export class Fill {
     }
   }
 
-  #closeSpool(): void {
+  /** Never rejects. */
+  async #closeSpool(): Promise<void> {
     const spool = this.#spool
     this.#spool = undefined
-    spool?.close().catch((error: unknown) => this.#deps.observer.storeFailed('close', error))
+    try {
+      await spool?.close()
+    } catch (error) {
+      this.#deps.observer.storeFailed('close', error)
+    }
   }
 
   #wake(): void {

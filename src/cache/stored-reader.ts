@@ -1,18 +1,18 @@
-import type { RandomAccess } from '../store/stores.ts'
+import type { OpenBlob } from '../store/stores.ts'
 import type { BlobReader } from './blob-reader.ts'
 
 /** Reads a published blob. `onBroken` hears of bytes that should be there and cannot be read: the file is then not to be trusted any more. */
 export class StoredReader implements BlobReader {
-  readonly #file: RandomAccess
+  readonly #file: OpenBlob
   readonly #onBroken: (error: unknown) => void
 
-  constructor(file: RandomAccess, onBroken: (error: unknown) => void) {
+  constructor(file: OpenBlob, onBroken: (error: unknown) => void) {
     this.#file = file
     this.#onBroken = onBroken
   }
 
   async read(position: number, length: number, buffer: () => Buffer): Promise<Uint8Array> {
-    if (length === 0) return nothing
+    if (position >= this.#file.size) return nothing
     const into = buffer()
     try {
       const count = await this.#file.read(into, position, Math.min(length, into.length))

@@ -9,11 +9,20 @@ import type { Exchange } from './exchange.ts'
 import { commonHeaders, type HeaderList } from './headers.ts'
 import { replyBytes } from './reply.ts'
 
-type ListRequest = { readonly exchange: Exchange; readonly target: Target; readonly query: URLSearchParams }
+type ListRequest = {
+  readonly exchange: Exchange
+  readonly target: Target
+  readonly query: URLSearchParams
+  readonly signal: AbortSignal
+}
 
 /** `GET /v2/<name>/tags/list` (P-74…P-78). */
-export async function serveTags(tagLists: TagLists, { exchange, target, query }: ListRequest): Promise<void> {
-  const list = await tagLists.list(target, query)
+export async function serveTags(tagLists: TagLists, { exchange, target, query, signal }: ListRequest): Promise<void> {
+  const list = await tagLists.list(
+    target,
+    { n: query.get('n') ?? undefined, last: query.get('last') ?? undefined, extra: query },
+    { signal },
+  )
   exchange.outcome = list.outcome
   const headers = listHeaders(exchange, { ...list, contentType: 'application/json' })
   if (list.nextQuery) headers.push('link', nextLink(target, 'tags/list', list.nextQuery))
@@ -23,9 +32,14 @@ export async function serveTags(tagLists: TagLists, { exchange, target, query }:
 /** `GET /v2/<name>/referrers/<digest>` (P-80…P-84). */
 export async function serveReferrers(
   referrers: Referrers,
-  { exchange, target, query, digest }: ListRequest & { readonly digest: Digest },
+  { exchange, target, query, digest, signal }: ListRequest & { readonly digest: Digest },
 ): Promise<void> {
-  const list = await referrers.list(target, digest, query)
+  const artifactType = query.get('artifactType') ?? undefined
+  const list = await referrers.list(target, digest, {
+    ...(artifactType !== undefined && { artifactType }),
+    query,
+    signal,
+  })
   exchange.outcome = list.outcome
   const headers = listHeaders(exchange, { ...list, contentType: ociIndex })
   if (list.filtersApplied !== undefined) headers.push('oci-filters-applied', list.filtersApplied)

@@ -111,9 +111,15 @@ function serve(deps: RegistryDeps, exchange: Exchange, route: NamedRoute, target
       return exchange.isHead ? headBlob(deps, request) : getBlob(deps, request)
     }
     case 'tags':
-      return serveTags(deps.tagLists, { exchange, target, query })
+      return serveTags(deps.tagLists, { exchange, target, query, signal: signalOf(exchange) })
     case 'referrers':
-      return serveReferrers(deps.referrers, { exchange, target, query, digest: route.digest })
+      return serveReferrers(deps.referrers, {
+        exchange,
+        target,
+        query,
+        digest: route.digest,
+        signal: signalOf(exchange),
+      })
   }
 }
 
