@@ -9,10 +9,10 @@ import { describeSystemError } from '../config/secrets.ts'
 import { formatSize } from '../config/size.ts'
 import { createLog, type Log } from '../log/log.ts'
 import { describeError } from '../log/redact.ts'
+import { version } from '../version.ts'
 import { exitCode } from './exit.ts'
 import { type ConfigOptions, readConfigFor, reportConfigError } from './options.ts'
 import type { Terminal } from './terminal.ts'
-import { readVersion } from './version.ts'
 import { loudWarnings } from './warnings.ts'
 
 /** What `compose.ts` gives for a running registry. */
@@ -90,7 +90,7 @@ function listenForStop(log: Log, config: Config): Promise<void> {
 function prepareDirectory(directory: string): void {
   const probe = join(directory, `.probe-${randomUUID()}`)
   try {
-    mkdirSync(directory, { recursive: true })
+    mkdirSync(directory, { recursive: true, mode: 0o750 })
     writeFileSync(probe, '')
     rmSync(probe)
   } catch (cause) {
@@ -138,7 +138,7 @@ function announce(started: { loaded: LoadedConfig; running: Running; log: Log; t
   }
   log.info(
     {
-      version: readVersion(),
+      version,
       registry: running.registryUrl,
       admin: running.adminUrl,
       dataDir: config.dataDir,
@@ -154,7 +154,7 @@ function announce(started: { loaded: LoadedConfig; running: Running; log: Log; t
 
 function describeStart({ config, file }: LoadedConfig, running: Running, warnings: readonly string[]): string {
   const lines = [
-    `Layover ${readVersion()}`,
+    `Layover ${version}`,
     `  registry    ${running.registryUrl}`,
     `  admin       ${running.adminUrl}  (/status /metrics /livez /readyz)`,
     `  data        ${config.dataDir}, at most ${formatSize(config.storage.maxBytes)}`,

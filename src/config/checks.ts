@@ -14,7 +14,8 @@ export const credentialKeys = [...passwordKeys, 'dockerConfig'] as const
  */
 export function checkTogether(settings: Settings, upstreams: ReadonlyMap<string, Tree>, report: Report): void {
   checkAddresses(settings, report)
-  if (upstreams.size === 0) report(['upstreams'], 'no upstream is left: keep at least one')
+  if (upstreams.size === 0 && isTree(settings.get(['upstreams'])))
+    report(['upstreams'], 'no upstream is left: keep at least one')
   for (const [name, upstream] of upstreams) {
     checkName(name, report)
     checkInsecure(name, upstream, report)

@@ -84,7 +84,11 @@ function readList(reading: Reading, path: Path, items: readonly unknown[], origi
 }
 
 function resolve(reading: Reading, node: unknown): unknown {
-  return isAlias(node) ? node.resolve(reading.document) : node
+  if (!isAlias(node)) return node
+  const target = node.resolve(reading.document)
+  if (target === undefined)
+    reading.problems.push(problemAt(reading, originOf(reading, node), 'an alias (*name) without its anchor (&name)'))
+  return target
 }
 
 const isNothing = (node: unknown): boolean =>

@@ -6,7 +6,7 @@ export function nearest(word: string, candidates: Iterable<string>): string | un
     const distance = editDistance(wanted, plain(candidate))
     if (best === undefined || distance < best.distance) best = { candidate, distance }
   }
-  const allowed = Math.max(1, Math.floor(wanted.length / 3))
+  const allowed = Math.min(3, Math.max(1, Math.floor(wanted.length / 3)))
   return best !== undefined && best.distance <= allowed ? best.candidate : undefined
 }
 
