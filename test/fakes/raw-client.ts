@@ -28,7 +28,7 @@ export function exchangeRaw(
       resolve({ bytes: Buffer.concat(chunks), ending })
     }
     const timer = setTimeout(() => finish('open'), timeoutMs)
-    socket.on('data', chunk => {
+    socket.on('data', (chunk: Buffer) => {
       chunks.push(chunk)
       if (enough?.(Buffer.concat(chunks))) finish('open')
     })
