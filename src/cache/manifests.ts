@@ -29,15 +29,13 @@ import { isNoInformation, offlineAnd, reasonOf, retryAfterOf, toRegistryError } 
 export interface Manifests {
   /**
    * Gives a manifest that this repository may be given. Without a promise when it is in memory and fresh.
-   * `signal` ends the waiting of this caller; what it waits for goes on (F-17).
+   * `options.signal` ends the waiting of this caller; what it waits for goes on (F-17). It is read only when there is waiting to do.
    * Throws or rejects with {@link RegistryError}, or with `signal.reason`.
    */
-  get(
-    target: Target,
-    reference: Reference,
-    options?: { readonly signal?: AbortSignal },
-  ): ServedManifest | Promise<ServedManifest>
+  get(target: Target, reference: Reference, options?: Waiting): ServedManifest | Promise<ServedManifest>
 }
+
+export type Waiting = { readonly signal?: AbortSignal }
 
 export type ServedManifest = {
   readonly digest: Digest
@@ -114,12 +112,12 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
 
   // By digest
 
-  const getByDigest = (place: Place, digest: Digest, signal: AbortSignal | undefined) => {
+  const getByDigest = (place: Place, digest: Digest, waiting: Waiting) => {
     const cached = records.peek(digest)
     if (cached && rights.remembersConfirmed(place.target, digest) && !cannotAsk(place.upstream))
       return served(hit(cached), undefined)
     return digestFlights
-      .share(tagKey(place.target, digest), () => settleDigest(place, digest), signal)
+      .share(tagKey(place.target, digest), () => settleDigest(place, digest), waiting.signal)
       .then(({ value, joined }) => served(joined ? joinedTo(value) : value, undefined))
   }
 
@@ -174,7 +172,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
 
   // By tag
 
-  const getByTag = (place: Place, tag: string, signal: AbortSignal | undefined) => {
+  const getByTag = (place: Place, tag: string, waiting: Waiting) => {
     const { target, settings } = place
     const entry = tags.peek(target, tag)
     if (entry && !cannotAsk(place.upstream)) {
@@ -183,7 +181,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
       if (cached) return served({ cached, outcome: 'hit', ageMs, warnings: entry.warnings }, settings.tagTtlMs)
     }
     return tagFlights
-      .share(tagKey(target, tag), () => settleTag(place, tag), signal)
+      .share(tagKey(target, tag), () => settleTag(place, tag), waiting.signal)
       .then(({ value, joined }) => served(joined ? joinedTo(value) : value, settings.tagTtlMs))
   }
 
@@ -399,11 +397,10 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     get(target, reference, options = {}) {
       const upstream = deps.upstreams.get(target.upstream)
       if (!upstream) throw nameUnknown(target.requestedRepository, `${target.upstream} is not configured here`)
-      options.signal?.throwIfAborted()
       const place = { target, upstream, settings: deps.settings(target.upstream) }
       return reference.kind === 'tag'
-        ? getByTag(place, reference.tag, options.signal)
-        : getByDigest(place, reference.digest, options.signal)
+        ? getByTag(place, reference.tag, options)
+        : getByDigest(place, reference.digest, options)
     },
   }
 }

