@@ -17,10 +17,11 @@ export type Authority = {
 /** A certificate authority of its own, made by openssl; the files are gone when a call returns. */
 export async function makeAuthority(): Promise<Authority> {
   const ca = await inTemporaryDirectory(async directory => {
-    await run('openssl', [
-      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '30'],
-      ...['-subj', '/CN=Layover test authority', '-keyout', join(directory, 'key'), '-out', join(directory, 'cert')],
-    ])
+    await openssl(
+      'req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -keyout key -out cert -subj',
+      directory,
+      ['/CN=Layover test authority'],
+    )
     return readPair(directory)
   })
   return {
@@ -33,18 +34,20 @@ export async function makeAuthority(): Promise<Authority> {
         await writeFile(join(directory, 'ca.key'), ca.key)
         await writeFile(join(directory, 'ca.cert'), ca.cert)
         await writeFile(join(directory, 'extensions'), `subjectAltName=${names.join(',')}\n`)
-        await run('openssl', [
-          ...['req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-subj', '/CN=layover-test'],
-          ...['-keyout', join(directory, 'key'), '-out', join(directory, 'request')],
-        ])
-        await run('openssl', [
-          ...['x509', '-req', '-in', join(directory, 'request'), '-out', join(directory, 'cert')],
-          ...['-CA', join(directory, 'ca.cert'), '-CAkey', join(directory, 'ca.key'), '-CAcreateserial'],
-          ...['-extfile', join(directory, 'extensions'), '-days', expired ? '-1' : '30'],
-        ])
+        await openssl(
+          'req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=layover-test -keyout key -out request',
+          directory,
+        )
+        const sign =
+          'x509 -req -in request -out cert -CA ca.cert -CAkey ca.key -CAcreateserial -extfile extensions -days'
+        await openssl(sign, directory, [expired ? '-1' : '30'])
         return readPair(directory)
       }),
   }
+}
+
+function openssl(words: string, cwd: string, more: readonly string[] = []): Promise<unknown> {
+  return run('openssl', [...words.split(' '), ...more], { cwd })
 }
 
 async function readPair(directory: string): Promise<KeyPair> {
