@@ -26,7 +26,7 @@ export type Verdict = {
   /** `×`, `ms`, `MiB`, … */
   readonly unit: string
   /** Absent: a figure for comparison, without a bar. */
-  readonly limit?: { readonly atMost: number } | { readonly atLeast: number } | { readonly exactly: number }
+  readonly limit?: undefined | { readonly atMost: number } | { readonly atLeast: number } | { readonly exactly: number }
   /** Every run's figure, in order. */
   readonly samples: readonly number[]
 }

@@ -27,7 +27,7 @@ export const firstByte: Bar = {
         what: `${name}: first byte of a cold blob, later than straight from upstream`,
         value: median(samples),
         unit: 'ms',
-        ...(limit !== undefined && { limit }),
+        limit,
         samples,
       }
     })

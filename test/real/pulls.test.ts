@@ -91,7 +91,9 @@ describe.each(origins)('before $kind', ({ open }) => {
 
   it('gives the bill of materials that refers to an image, and what it names', async () => {
     const base = `http://${layover.host}/v2/${upstreamName}/team/multi`
-    const answer = await request(`${base}/referrers/${multiArch.top.digest}?artifactType=${sbomType}`)
+    const answer = await request(
+      `${base}/referrers/${multiArch.top.digest}?artifactType=${encodeURIComponent(sbomType)}`,
+    )
     expect(answer.statusCode).toBe(200)
     expect(answer.headers['content-type']).toBe('application/vnd.oci.image.index.v1+json')
     expect(await answer.body.json()).toMatchObject({

@@ -15,6 +15,7 @@ export type Registry = {
   /** `127.0.0.1:<port>` */
   readonly host: string
   readonly url: string
+  readonly pid: () => number
   push(repository: string, tag: string, image: Image): Promise<void>
   /** Every request that it answered so far, as its own access log tells. Complete once it was stopped. */
   requests(): readonly LoggedRequest[]
@@ -62,6 +63,7 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
   return {
     host,
     url,
+    pid: () => process.pid,
     push: (repository, tag, image) => push({ url, agent, tokens: options.tokens, repository, tag, image }),
     requests: () => parseAccessLog(log().slice(forgotten)),
     forgetRequests() {
