@@ -19,12 +19,14 @@ export function redactUrl(url: string | URL): string {
   if (!URL.canParse(text)) return redactRelative(text)
   const parsed = new URL(text)
   const authority = parsed.host === '' ? parsed.protocol : `${parsed.protocol}//${parsed.host}`
-  return `${authority}${parsed.pathname}${parsed.search === '' ? '' : '?…'}`
+  // The parser adds a slash where there was no path; what was written is what is shown.
+  const path = parsed.pathname === '/' && !/^[^/]*\/\/[^/?#]*\//.test(text) ? '' : parsed.pathname
+  return `${authority}${path}${parsed.search === '' ? '' : '?…'}`
 }
 
 /** A path keeps its path; a `//user:password@` that does not parse is cut as well. */
 function redactRelative(text: string): string {
-  const [path = '', ...query] = text.split(/[?#]/)
+  const [path = '', ...query] = text.slice(0, maxText).split(/[?#]/)
   const shown = path.replaceAll(/\/\/[^/\s]*@/g, '//***@')
   return `${redactSecrets(shown)}${query.length === 0 ? '' : '?…'}`
 }
