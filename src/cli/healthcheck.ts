@@ -14,7 +14,7 @@ export async function healthcheck(
   terminal: Terminal,
 ): Promise<number> {
   try {
-    const url = options.url ?? `http://${formatAddress(dialable(readAdmin(options, terminal)))}/livez`
+    const url = options.url ?? `http://${formatAddress(dialable(readConfigFor(options, terminal).config.admin))}/livez`
     const status = await statusOf(url)
     if (status === 200) return exitCode.ok
     terminal.err(`not healthy: ${url} answered ${status}\n`)
@@ -24,9 +24,6 @@ export async function healthcheck(
   }
   return exitCode.usage
 }
-
-const readAdmin = ({ url: _, ...options }: ConfigOptions & { readonly url?: string }, terminal: Terminal): Address =>
-  readConfigFor(options, terminal).config.admin
 
 /** "Every address" can be listened on, not dialled. */
 function dialable({ host, port }: Address): Address {

@@ -1,5 +1,5 @@
 import { hostname } from 'node:os'
-import { formatAddress, isLoopback, isUnspecified } from '../config/address.ts'
+import { formatAddress, isUnspecified } from '../config/address.ts'
 import type { Config } from '../config/config.ts'
 import { ConfigError } from '../config/problem.ts'
 import { nearest } from '../config/suggestion.ts'
@@ -47,8 +47,7 @@ export function mirror(client: string, options: MirrorCommandOptions, terminal: 
   try {
     const name = clientNames.find(each => each === client)
     if (name === undefined) throw usage('client', wrongClient(client))
-    const { url: _url, upstream: _upstream, containerdVersion: _version, airGapped: _gap, ca: _ca, ...rest } = options
-    const { config } = readConfigFor(rest, terminal)
+    const { config } = readConfigFor(options, terminal)
     terminal.out(describeSetup(clients[name](mirrorOptions(options, config))))
     return exitCode.ok
   } catch (error) {
@@ -93,7 +92,7 @@ function readUrl(given: string | undefined, config: Config): URL {
   const plain = url !== undefined && url.username === '' && url.password === '' && url.search === '' && url.hash === ''
   if (url === undefined || !plain || url.pathname !== '/' || !/^https?:$/.test(url.protocol))
     throw usage('--url', 'expected the URL that nodes reach this registry at, such as http://cache.example.com:5000')
-  if (isUnspecified(bare(url.hostname)))
+  if (isUnspecified(url.hostname.replace(/^\[(.*)\]$/, '$1')))
     throw usage('--url', `nobody can dial ${url.hostname}: write the address that the nodes know`)
   return url
 }
@@ -120,13 +119,8 @@ function readCaPath(given: string | undefined): string | undefined {
   throw usage('--ca', 'expected the absolute path of a PEM file on the node, such as /etc/ssl/layover.pem')
 }
 
-const bare = (host: string): string => host.replace(/^\[(.*)\]$/, '$1')
-
 function describeSetup({ files, notes }: NodeSetup): string {
   const shownFiles = files.map(({ path, text }) => `# ── ${path}\n${text.trimEnd()}\n`)
   const shownNotes = notes.map(note => `#  - ${note}`)
   return `${shownFiles.join('\n')}\n# Notes\n${shownNotes.join('\n')}\n`
 }
-
-/** True when the URL only works on the machine that runs Layover. */
-export const isLocalUrl = (url: URL): boolean => isLoopback(bare(url.hostname))

@@ -21,7 +21,9 @@ export function addConfigOptions(command: Command): Command {
 
 /** Reads the configuration as `serve` would; throws ConfigError. */
 export function readConfigFor(options: ConfigOptions, terminal: Terminal): LoadedConfig {
-  const { config, ...flags } = options
+  // Named one by one: the options of a command may hold more than settings.
+  const { config, listen, admin, dataDir, maxBytes, prefetch, offline, logLevel } = options
+  const flags = { listen, admin, dataDir, maxBytes, prefetch, offline, logLevel }
   return readConfig({ file: config, env: terminal.env, flags, cwd: terminal.cwd })
 }
 

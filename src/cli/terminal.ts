@@ -4,15 +4,15 @@ export type Terminal = {
   readonly cwd: string
   /** True when a person reads the error stream. */
   readonly interactive: boolean
-  out(text: string): void
-  err(text: string): void
+  readonly out: (text: string) => void
+  readonly err: (text: string) => void
 }
 
 export function systemTerminal(): Terminal {
   return {
     env: process.env,
     cwd: process.cwd(),
-    interactive: process.stderr.isTTY === true,
+    interactive: process.stderr.isTTY,
     out: text => void process.stdout.write(text),
     err: text => void process.stderr.write(text),
   }

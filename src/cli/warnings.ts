@@ -35,8 +35,9 @@ function mayHaveCredentials(upstream: UpstreamConfig, readFile: (path: string) =
   try {
     const file = JSON.parse(readFile(credentials.path)) as Record<string, unknown>
     if (typeof file['credsStore'] === 'string' && file['credsStore'] !== '') return true
-    const named = [file['auths'], file['credHelpers']].flatMap(section => Object.keys(section ?? {})).map(hostOf)
-    return [upstream.name, ...upstream.aliases].some(name => named.includes(name))
+    const sections = [file['auths'], file['credHelpers']]
+    const named = new Set(sections.flatMap(section => Object.keys(section ?? {})).map(hostOf))
+    return [upstream.name, ...upstream.aliases].some(name => named.has(name))
   } catch {
     // It was readable and JSON when the configuration was read; if not any more, better one warning too many.
     return true

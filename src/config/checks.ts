@@ -63,11 +63,10 @@ function checkInsecure(name: string, upstream: Tree, report: Report): void {
 function checkCredentials(name: string, upstream: Tree, report: Report): void {
   const path = ['upstreams', name]
   const present = credentialKeys.filter(key => upstream[key] !== undefined)
-  const passwords = passwordKeys.filter(key => upstream[key] !== undefined)
+  const password = passwordKeys.find(key => upstream[key] !== undefined)
   const [, second] = present
   if (second !== undefined)
     report([...path, second], `only one of ${credentialKeys.join(', ')} can be used: here are ${present.join(' and ')}`)
-  const [password] = passwords
   if (password !== undefined && upstream['username'] === undefined)
     report([...path, password], 'a password needs a user name: set username beside it')
   if (upstream['username'] !== undefined && present.length === 0)

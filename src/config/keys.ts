@@ -37,7 +37,7 @@ function* walk(schema: unknown, path: Path): Generator<Key> {
       path,
       kind: kindOf(schema['type']),
       default: schema['default'],
-      description: String(schema['description'] ?? ''),
+      description: typeof schema['description'] === 'string' ? schema['description'] : '',
     }
 }
 

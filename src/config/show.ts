@@ -1,4 +1,4 @@
-import { Document, isScalar, type Scalar } from 'yaml'
+import { Document, isScalar } from 'yaml'
 import { redactUrl } from '../log/redact.ts'
 import { allKeys, type Key } from './keys.ts'
 import type { LoadedConfig } from './load.ts'
@@ -13,7 +13,7 @@ export function describeConfig({ config, settings, file }: LoadedConfig): string
   document.commentBefore = ` The configuration in effect${file === undefined ? '' : `, from ${file}`}. What has no comment is a default.`
   const names = config.upstreams.map(({ name }) => name)
   for (const key of allKeys()) {
-    const paths = key.path[1] === '*' ? names.map(name => ['upstreams', name, ...key.path.slice(2)]) : [key.path]
+    const paths = key.path[1] === '*' ? names.map(name => ['upstreams', name].concat(key.path.slice(2))) : [key.path]
     for (const path of paths) {
       const value = shown(key, settings.get(path) ?? key.default ?? builtDefault(path))
       if (value === undefined) continue
@@ -34,12 +34,12 @@ function shown(key: Key, value: unknown): unknown {
   const last = key.path.at(-1) ?? ''
   if (value === undefined) return undefined
   if (secretKeys.has(last)) return '***'
-  if (proxyKeys.has(last)) return redactUrl(String(value))
+  if (proxyKeys.has(last)) return typeof value === 'string' ? redactUrl(value) : '***'
   return value
 }
 
 function comment(document: Document, path: Path, text: string): void {
   const node: unknown = document.getIn(path, true)
-  if (isScalar(node)) (node as Scalar).comment = ` ${text}`
+  if (isScalar(node)) node.comment = ` ${text}`
   else if (typeof node === 'object' && node !== null) (node as { commentBefore?: string }).commentBefore = ` ${text}`
 }

@@ -117,7 +117,7 @@ function readUpstreamUrl(input: unknown, complain: Complain, index?: number): st
     return complain('a URL holds no user name or password here: use username and passwordFile', index)
   if (parsed.search !== '' || parsed.hash !== '') return complain('a URL holds no ? or # part here', index)
   const path = parsed.pathname.replace(/\/+$/, '')
-  if (/\/v2$/.test(path)) return complain('leave out /v2 at the end: it is added', index)
+  if (path.endsWith('/v2')) return complain('leave out /v2 at the end: it is added', index)
   return `${parsed.origin}${path}`
 }
 

@@ -11,9 +11,9 @@ describe('variables', () => {
       settings.open(['upstreams', 'quay.io'])
       const name = variableOf(path).replace('<NAME>', 'QUAY_IO')
       const text = { text: 'x', number: '7', boolean: 'true', list: 'a.io, b.io' }[kind]
-      expect(readEnvironmentLayer({ [name]: text }, settings), name).toEqual([])
+      expect([name, readEnvironmentLayer({ [name]: text }, settings)]).toEqual([name, []])
       const expected = { text: 'x', number: 7, boolean: true, list: ['a.io', 'b.io'] }[kind]
-      expect(settings.get(path.map(part => (part === '*' ? 'quay.io' : part))), name).toEqual(expected)
+      expect([name, settings.get(path.map(part => (part === '*' ? 'quay.io' : part)))]).toEqual([name, expected])
     }
   })
 

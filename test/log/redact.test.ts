@@ -16,8 +16,11 @@ describe('T-10: URLs', () => {
     ['https://a.io?x', 'https://a.io?…'],
     [`/v2/x/blobs/sha256:ab?sig=${canary}`, '/v2/x/blobs/sha256:ab?…'],
     [`//u:${canary}@host/path`, '//***@host/path'],
-    [`http://[bad/u:${canary}@host?token=${canary}`, expect.not.stringContaining('?token')],
   ])('%s', (url, shown) => expect(redactUrl(url)).toEqual(shown))
+
+  test('what is no URL is cut all the same', () => {
+    expect(redactUrl(`http://[bad/u:${canary}@host?token=${canary}`)).not.toContain('token')
+  })
 
   test('whatever the query is, it is not shown', () => {
     fc.assert(

@@ -4,9 +4,9 @@ import { hostsTomlFiles } from './hosts-toml.ts'
 /** dockerd: the older image store reads daemon.json (Docker Hub only), the containerd image store reads certs.d (every registry). */
 export const docker: Client = options => {
   const hub = options.upstreams.find(({ name }) => name === 'docker.io')
-  const files = hostsTomlFiles('/etc/docker/certs.d', options).map(file => ({
-    ...file,
-    path: `${file.path} (containerd image store, the default of fresh installations since Engine 29)`,
+  const files = hostsTomlFiles('/etc/docker/certs.d', options).map(({ path, text }) => ({
+    path: `${path} (containerd image store, the default of fresh installations since Engine 29)`,
+    text,
   }))
   if (hub?.isDefault === true)
     files.push({ path: '/etc/docker/daemon.json (overlay2 and other older stores)', text: daemonJson(options) })

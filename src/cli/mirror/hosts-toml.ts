@@ -12,13 +12,13 @@ export function hostsTomlFiles(certsDirectory: string, options: MirrorOptions): 
 }
 
 function mirrorFirst(options: MirrorOptions): string {
-  return `${lines([
+  return lines([
     `[host."${originOf(options)}"]`,
     `  capabilities = ${capabilities(options)}`,
     // Used from containerd 2.1 on, ignored before.
     '  dial_timeout = "500ms"',
     ...caLine(options, '  '),
-  ])}`
+  ])
 }
 
 function onlyServer(options: MirrorOptions): string {
