@@ -7,6 +7,7 @@ import { createFlights } from './flights.ts'
 import { forgivingMetadata } from './forgiving-metadata.ts'
 import {
   ageOf,
+  askedNow,
   isFresh,
   type Moment,
   mayServeStale,
@@ -93,10 +94,11 @@ export function createDocuments(deps: DocumentsDependencies): Documents {
   })
 
   const fetched = async (question: Question): Promise<Answer> => {
+    const askedAt = askedNow(clock)
     const document = await question.fetch()
-    remember(question.key, document, momentOf(clock))
+    remember(question.key, document, askedAt.moment)
     if (question.keep(document) && document.bytes.length <= maxKeptBytes)
-      await metadata.putDocument(question.key, { ...document, storedAt: clock.now() })
+      await metadata.putDocument(question.key, { ...document, storedAt: askedAt.wall })
     return { document, outcome: 'fill', ageMs: 0, warnings: [] }
   }
 

@@ -16,6 +16,13 @@ export function momentOf(clock: Clock): Moment {
   return clock.monotonic() as Moment
 }
 
+/** When a question was put: what comes back is at least as new as that, however long it took (RFC 9111, section 4.2.3). */
+export type Asked = { readonly wall: number; readonly moment: Moment }
+
+export function askedNow(clock: Clock): Asked {
+  return { wall: clock.now(), moment: momentOf(clock) }
+}
+
 /**
  * When a record read from a store was last confirmed, on the monotonic clock.
  * `checkedAt` in the future means that a clock jumped: its age is unknown, and it counts as having just expired.

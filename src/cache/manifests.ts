@@ -12,7 +12,7 @@ import { type Upstream, UpstreamError } from '../upstream/upstream.ts'
 import { createAbsences } from './absences.ts'
 import { createFlights } from './flights.ts'
 import { forgivingMetadata } from './forgiving-metadata.ts'
-import { ageOf, isFresh, mayServeStale, momentOf, staleWarning } from './freshness.ts'
+import { type Asked, ageOf, askedNow, isFresh, mayServeStale, momentOf, staleWarning } from './freshness.ts'
 import {
   type FetchedManifest,
   fetchByDigest,
@@ -227,6 +227,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
 
   /** One HEAD, which Docker Hub does not count; a GET when it names something new, or says nothing (P-47, P-101). */
   const revalidate = async (place: Place, tag: string, entry: TagEntry): Promise<Settled> => {
+    const askedAt = askedNow(clock)
     const digest = await headDigest(place, tag)
     if (digest === 'unsure' || digest === 'useless') {
       const settled = await fillByTag(place, tag)
@@ -238,13 +239,14 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     if (known) {
       // Upstream says that this repository's tag is this digest, and these bytes have that digest.
       const warnings = digest === entry.record.digest ? entry.warnings : []
+      const settled: Settled = { cached: known, outcome: 'revalidated', ageMs: 0, warnings }
       await link(place.target, known)
-      await point(place.target, tag, known, warnings)
-      return { cached: known, outcome: 'revalidated', ageMs: 0, warnings }
+      await point(place, tag, settled, askedAt)
+      return settled
     }
     try {
       const settled = await obtain(place, digest)
-      await point(place.target, tag, settled.cached, settled.warnings)
+      await point(place, tag, settled, askedAt)
       return settled
     } catch (error) {
       // The tag may have moved on since the HEAD, and the digest be gone: what the GET gives is what counts (F-30).
@@ -254,10 +256,11 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
   }
 
   const fillByTag = async (place: Place, tag: string): Promise<Settled> => {
+    const askedAt = askedNow(clock)
     const fetched = await fetchByTag(originOf(place), tag)
-    const cached = await keep(place.target, fetched)
-    await point(place.target, tag, cached, fetched.warnings)
-    return filled(cached, fetched.warnings)
+    const settled = filled(await keep(place.target, fetched), fetched.warnings)
+    await point(place, tag, settled, askedAt)
+    return settled
   }
 
   /**
@@ -359,15 +362,10 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     await rights.confirmed(target, record.digest)
   }
 
-  const point = async (
-    target: Target,
-    tag: string,
-    { record }: CachedManifest,
-    warnings: readonly string[],
-  ): Promise<void> => {
-    const { digest, mediaType, bytes } = record
-    await tags.confirm(target, tag, { digest, mediaType, size: bytes.length }, warnings)
-    absences.remove(tagKey(target, tag))
+  const point = async (place: Place, tag: string, { cached, warnings }: Settled, askedAt: Asked): Promise<void> => {
+    const { digest, mediaType, bytes } = cached.record
+    await tags.confirm(place.target, tag, { pointer: { digest, mediaType, size: bytes.length }, askedAt, warnings })
+    absences.remove(tagKey(place.target, tag))
   }
 
   /**

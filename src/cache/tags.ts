@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { Target } from '../routing/target.ts'
 import type { MetadataStore, TagRecord } from '../store/stores.ts'
-import { ageOf, isFresh, type Moment, momentOf, momentOfRecord, nextQuestionAfterMs } from './freshness.ts'
+import { type Asked, ageOf, isFresh, type Moment, momentOf, momentOfRecord, nextQuestionAfterMs } from './freshness.ts'
 
 /** A tag as it was last seen at upstream, with what only this process knows about it. */
 export type TagEntry = {
@@ -14,19 +14,20 @@ export type TagEntry = {
   readonly postponed: { readonly until: Moment; readonly why: string } | undefined
 }
 
+export type Confirmation = {
+  readonly pointer: Omit<TagRecord, 'checkedAt'>
+  readonly askedAt: Asked
+  readonly warnings: readonly string[]
+}
+
 /** Tag records: memory in front of the store. */
 export interface Tags {
   /** From memory alone, fresh or not. */
   peek(target: Target, tag: string): TagEntry | undefined
   /** From memory while that is fresh; else what the store has, when another replica has asked upstream since. */
   find(target: Target, tag: string, ttlMs: number): Promise<TagEntry | undefined>
-  /** Upstream says now that the tag is this manifest. The manifest and its links are stored before (F-65). */
-  confirm(
-    target: Target,
-    tag: string,
-    pointer: Omit<TagRecord, 'checkedAt'>,
-    warnings: readonly string[],
-  ): Promise<void>
+  /** Upstream says that the tag is this manifest. The manifest and its links are stored before (F-65). */
+  confirm(target: Target, tag: string, confirmation: Confirmation): Promise<void>
   /** Upstream could not be asked: keep what is known, and let it rest. */
   postpone(target: Target, tag: string, entry: TagEntry, why: string, retryAfterMs: number | undefined): void
   remove(target: Target, tag: string): Promise<void>
@@ -61,9 +62,9 @@ export function createTags(deps: {
       memory.set(key, stored)
       return stored
     },
-    async confirm(target, tag, pointer, warnings) {
-      const record: TagRecord = { ...pointer, checkedAt: clock.now() }
-      memory.set(tagKey(target, tag), { record, checkedAt: momentOf(clock), warnings, postponed: undefined })
+    async confirm(target, tag, { pointer, askedAt, warnings }) {
+      const record: TagRecord = { ...pointer, checkedAt: askedAt.wall }
+      memory.set(tagKey(target, tag), { record, checkedAt: askedAt.moment, warnings, postponed: undefined })
       await metadata.putTag({ upstream: target.upstream, repository: target.repository, tag }, record)
     },
     postpone(target, tag, entry, why, retryAfterMs) {

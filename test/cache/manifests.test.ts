@@ -205,6 +205,20 @@ describe('a manifest by tag', () => {
     expect(room.upstream.count()).toBe(asked)
   })
 
+  it('is as old as the question, however long the answer took', async () => {
+    const room = manifestsRoom()
+    room.upstream.push('library/alpine', 'latest', image(1))
+    const gate = Promise.withResolvers<void>()
+    room.upstream.gate = gate.promise
+    const slow = pull(room)
+    room.clock.advance(ttlMs - 1)
+    gate.resolve()
+    await slow
+    expect(await pull(room)).toMatchObject({ outcome: 'hit', ageMs: ttlMs - 1 })
+    room.clock.advance(1)
+    expect(await pull(room)).toMatchObject({ outcome: 'revalidated' })
+  })
+
   it('F-42: does not count as fresh for a day because the wall clock went back', async () => {
     const room = manifestsRoom()
     room.upstream.push('library/alpine', 'latest', image(1))

@@ -30,8 +30,10 @@ export class ScriptedUpstream implements Upstream {
   readonly content: ReadonlyMap<string, Content>[]
   readonly blobs = new Set<string>()
   state: UpstreamHealth['state'] = 'closed'
-  /** Every call waits for it. */
+  /** Every call waits for it, unless `pause` is replaced. */
   gate: Promise<void> = Promise.resolve()
+  /** What every call waits for; a scheduler may take its place. */
+  pause: () => Promise<void> = () => this.gate
   /** Gives the error for a call, or nothing. */
   failing: (call: ScriptedCall) => UpstreamError | undefined = () => undefined
   /** false: HEAD says neither digest nor size (P-40). */
@@ -122,7 +124,7 @@ export class ScriptedUpstream implements Upstream {
 
   async #call(call: ScriptedCall): Promise<ScriptedCall> {
     this.calls.push(call)
-    await this.gate
+    await this.pause()
     const error = this.failing(call)
     if (error) throw error
     return call
