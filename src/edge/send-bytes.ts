@@ -4,8 +4,8 @@ import type { ByteRange } from '../oci/range.ts'
 import type { Exchange } from './exchange.ts'
 
 /** A client that was given this much is a fast one, and worth a large buffer. */
-const proofBytes = 16 * 1024 * 1024
-const smallBytes = 64 * 1024
+const proofBytes = 8 * 1024 * 1024
+const smallBytes = 128 * 1024
 const largeBytes = 512 * 1024
 /** All large buffers together: a thousand clients that stop reading later hold no more than this. */
 const maxLargeBytes = 64 * 1024 * 1024
@@ -128,7 +128,7 @@ type Waiting = { readonly res: ServerResponse; readonly deadline: number }
 
 /**
  * Disconnects clients that take no bytes (T-34, F-44): one timer for all of them. The time allowed grows with the size of the chunk, so that
- * it is a least rate of about 64 KiB per `stallMs`.
+ * it is a least rate of about 128 KiB per `stallMs`.
  */
 export class WriteWatch {
   readonly #stallMs: number
