@@ -132,7 +132,8 @@ const addDemo: Add = (program, _terminal, done) => {
       const { runDemo } = await import('./demo.ts')
       const stop = new AbortController()
       process.once('SIGINT', () => stop.abort(new Error('interrupted')))
-      done(await runDemo({ signal: stop.signal }))
+      // Its own answer is 0 or 1: whether every promise held.
+      done((await runDemo({ signal: stop.signal })) === 0 ? exitCode.ok : exitCode.checkFailed)
     })
 }
 

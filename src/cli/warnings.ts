@@ -2,8 +2,10 @@ import { readFileSync } from 'node:fs'
 import { formatAddress, isLoopback } from '../config/address.ts'
 import type { Config, UpstreamConfig } from '../config/config.ts'
 
+type ReadFile = (path: string) => string
+
 /** What an operator must know before anyone else finds out: one sentence each, without secrets. */
-export function loudWarnings(config: Config, readFile = (path: string) => readFileSync(path, 'utf8')): string[] {
+export function loudWarnings(config: Config, readFile: ReadFile = path => readFileSync(path, 'utf8')): string[] {
   const warnings: string[] = []
   const listen = formatAddress(config.listen)
   const withCredentials = config.upstreams
@@ -13,6 +15,8 @@ export function loudWarnings(config: Config, readFile = (path: string) => readFi
     warnings.push(
       `credentials are configured for ${withCredentials.join(', ')}: everything that these credentials can read is readable by whoever reaches ${listen}`,
     )
+  for (const path of filesWithHelpers(config, readFile))
+    warnings.push(`${path} names credential helpers: they are not run, only the entries of its auths are used`)
   for (const upstream of config.upstreams.filter(({ insecure }) => insecure))
     warnings.push(
       `${upstream.name} is insecure: ${overHttp(upstream) ? 'plain http is used' : 'certificates are not verified'}, so whoever is on the way can read what is pulled and decide what a tag means`,
@@ -28,19 +32,35 @@ export function loudWarnings(config: Config, readFile = (path: string) => readFi
 
 const overHttp = ({ url, mirrors }: UpstreamConfig): boolean => [url, ...mirrors].some(each => each.startsWith('http:'))
 
-/** A docker config.json counts when it names this registry, or hands everything to a credential store. */
-function mayHaveCredentials(upstream: UpstreamConfig, readFile: (path: string) => string): boolean {
-  const { credentials } = upstream
+/** A docker config.json counts when it holds credentials of this registry. */
+function mayHaveCredentials(upstream: UpstreamConfig, readFile: ReadFile): boolean {
+  const { credentials, name, aliases, url } = upstream
   if (credentials?.kind !== 'dockerConfig') return credentials !== undefined
+  const file = readDockerConfig(credentials.path, readFile)
+  // It was readable and JSON when the configuration was read; if not any more, better one warning too many.
+  if (file === undefined) return true
+  const hosts = new Set([name, ...aliases, new URL(url).host])
+  return Object.entries(file['auths'] ?? {}).some(
+    ([key, entry]) => hosts.has(hostOf(key)) && Object.keys((entry as object | null) ?? {}).length > 0,
+  )
+}
+
+/** Files whose credentials lie with a helper program, which is never run here: that registry would be asked anonymously. */
+function filesWithHelpers(config: Config, readFile: ReadFile): string[] {
+  const paths = config.upstreams.flatMap(({ credentials }) =>
+    credentials?.kind === 'dockerConfig' ? [credentials.path] : [],
+  )
+  return [...new Set(paths)].filter(path => {
+    const { credsStore, credHelpers } = readDockerConfig(path, readFile) ?? {}
+    return Boolean(credsStore) || Object.keys(credHelpers ?? {}).length > 0
+  })
+}
+
+function readDockerConfig(path: string, readFile: ReadFile): Record<string, unknown> | undefined {
   try {
-    const file = JSON.parse(readFile(credentials.path)) as Record<string, unknown>
-    if (typeof file['credsStore'] === 'string' && file['credsStore'] !== '') return true
-    const sections = [file['auths'], file['credHelpers']]
-    const named = new Set(sections.flatMap(section => Object.keys(section ?? {})).map(hostOf))
-    return [upstream.name, ...upstream.aliases].some(name => named.has(name))
+    return JSON.parse(readFile(path)) as Record<string, unknown>
   } catch {
-    // It was readable and JSON when the configuration was read; if not any more, better one warning too many.
-    return true
+    return undefined
   }
 }
 
