@@ -83,6 +83,7 @@ const rareReasons = [
   'spool_short',
   'store',
   'too_large',
+  'too_many_redirects',
   'unavailable',
   'unknown',
   'utf8',
