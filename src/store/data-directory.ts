@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
-import { mkdir, open, statfs } from 'node:fs/promises'
+import { existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { open, statfs } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { algorithmOf, hexOf, type Digest } from '../oci/digest.ts'
+import { codeOf } from './system-error.ts'
 
 const mode = 0o750
 const mebibyte = 1024 * 1024
@@ -32,17 +33,17 @@ export function blobPath(directory: DataDirectory, digest: Digest): string {
  */
 export function claimDataDirectory(directory: DataDirectory): () => void {
   try {
-    mkdirSync(directory.blobs, { recursive: true, mode })
+    makeDirectory(directory.blobs)
     const probe = join(directory.root, `.probe-${randomUUID()}`)
     writeFileSync(probe, 'x')
     rmSync(probe)
   } catch (cause) {
     throw notWritable(directory.root, cause)
   }
-  const release = lock(directory)
+  const release = lockDataDirectory(directory)
   try {
     rmSync(directory.spool, { recursive: true, force: true })
-    mkdirSync(directory.spool, { recursive: true, mode })
+    makeDirectory(directory.spool)
   } catch (cause) {
     release()
     throw notWritable(directory.root, cause)
@@ -52,13 +53,29 @@ export function claimDataDirectory(directory: DataDirectory): () => void {
 
 /** Creates the directories again after someone removed them at run time. Rejects with the system's error. */
 export async function restoreDirectory(path: string): Promise<void> {
-  const created = await mkdir(path, { recursive: true, mode })
-  if (created === undefined) return
   // A directory entry is only safe from power loss once the directory that holds it was synced.
-  for (let parent = path; parent.length >= dirname(created).length; parent = dirname(parent)) {
-    await syncDirectory(parent)
-    if (parent === dirname(parent)) break
+  for (const created of makeDirectory(path)) await syncDirectory(dirname(created))
+}
+
+/**
+ * Creates `path` and the directories above it that are missing; gives what was created, outermost first.
+ * Not `mkdir` with `recursive`: that one never returns where the system answers ENOENT for good, as /proc does.
+ */
+function makeDirectory(path: string): readonly string[] {
+  const above: string[] = []
+  try {
+    if (statSync(path).isDirectory()) return []
+  } catch (error) {
+    if (codeOf(error) !== 'ENOENT' || dirname(path) === path) throw error
+    above.push(...makeDirectory(dirname(path)))
   }
+  try {
+    mkdirSync(path, { mode })
+  } catch (error) {
+    // Someone else was faster.
+    if (codeOf(error) !== 'EEXIST' || !statSync(path).isDirectory()) throw error
+  }
+  return [...above, path]
 }
 
 export async function syncDirectory(path: string): Promise<void> {
@@ -86,15 +103,20 @@ export function indexIsGone(directory: DataDirectory): boolean {
   return !existsSync(directory.index)
 }
 
-/** SQLite's file lock: the system drops it when the process dies, so no stale lock file can keep a restart out. */
-function lock(directory: DataDirectory): () => void {
+/**
+ * Keeps other processes out until the function it gives is called (safe to repeat). Throws when another one is in.
+ * It is SQLite's file lock: the system drops it when the process dies, so no stale lock file can keep a restart out.
+ */
+export function lockDataDirectory(directory: DataDirectory): () => void {
   const path = join(directory.root, 'lock')
   let held: DatabaseSync | undefined
   try {
     held = new DatabaseSync(path, { timeout: 0 })
     held.exec('BEGIN EXCLUSIVE')
     const release = held
-    return () => release.close()
+    return () => {
+      if (release.isOpen) release.close()
+    }
   } catch (cause) {
     held?.close()
     throw lockFailure(directory.root, path, cause)

@@ -3,7 +3,14 @@ import type { Observer } from '../log/observer.ts'
 import { BlobIndex } from './blob-index.ts'
 import { Budget } from './budget.ts'
 import { countersOf } from './counters.ts'
-import { claimDataDirectory, dataDirectory, indexIsGone, restoreDirectory, writableBytes } from './data-directory.ts'
+import {
+  claimDataDirectory,
+  dataDirectory,
+  indexIsGone,
+  lockDataDirectory,
+  restoreDirectory,
+  writableBytes,
+} from './data-directory.ts'
 import { DirectoryBlobs } from './directory-blobs.ts'
 import { DocumentTable } from './document-table.ts'
 import { createEviction } from './eviction.ts'
@@ -46,7 +53,7 @@ export async function openEmbeddedStores({
   observer,
 }: EmbeddedOptions): Promise<EmbeddedStores> {
   const directory = dataDirectory(dataDir)
-  const release = claimDataDirectory(directory)
+  let release = claimDataDirectory(directory)
   const failed = (operation: string, error: unknown): void => observer.storeFailed(operation, error)
   const now = (): number => clock.now()
   const background = new Set<Promise<void>>()
@@ -81,7 +88,11 @@ export async function openEmbeddedStores({
       budget,
       restore: async () => {
         await restoreDirectory(directory.spool)
-        if (indexIsGone(directory)) sqlite.replace(new Error('the file was removed'))
+        if (!indexIsGone(directory)) return
+        // The lock went with the directory.
+        release()
+        release = lockDataDirectory(directory)
+        sqlite.replace(new Error('the file was removed'))
       },
       failed,
     })
