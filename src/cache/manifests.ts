@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { Observer } from '../log/observer.ts'
 import type { Outcome } from '../log/outcome.ts'
@@ -83,7 +84,7 @@ type Place = { readonly target: Target; readonly upstream: Upstream; readonly se
 type Settled = Pick<ServedManifest, 'outcome' | 'ageMs' | 'warnings'> & { readonly cached: CachedManifest }
 
 const defaultMemoryBytes = 64 * 1024 * 1024
-/** How long an upstream that answers GET but not HEAD is asked by GET at once (F-32). */
+/** How long a repository that answers GET, and HEAD with nothing of use, is asked by GET at once (P-40, F-32). */
 const headUselessMs = 10 * 60_000
 
 export function createManifests(deps: ManifestsDependencies): Manifests {
@@ -99,8 +100,8 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
   const tagFlights = createFlights<Settled>()
   const digestFlights = createFlights<Settled>()
   const fetches = createFlights<Settled>()
-  /** Upstream name → until when HEAD is not tried. */
-  const headUselessUntil = new Map<string, number>()
+  /** Upstream and repository → until when HEAD is not tried. */
+  const headUselessUntil = new LRUCache<string, number>({ max: 10_000 })
 
   const originOf = ({ upstream, target }: Place): Origin => ({
     upstream,
@@ -231,7 +232,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     const digest = await headDigest(place, tag)
     if (digest === 'unsure' || digest === 'useless') {
       const settled = await fillByTag(place, tag)
-      if (digest === 'useless') headUselessUntil.set(place.upstream.name, clock.monotonic() + headUselessMs)
+      if (digest === 'useless') headUselessUntil.set(repositoryKey(place.target), clock.monotonic() + headUselessMs)
       const same = settled.cached.record.digest === entry.record.digest
       return same ? { ...settled, outcome: 'revalidated' } : settled
     }
@@ -268,7 +269,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
    * `unsure`: a 404, which counts when GET says it too (F-29).
    */
   const headDigest = async ({ upstream, target }: Place, tag: string): Promise<Digest | 'unsure' | 'useless'> => {
-    if ((headUselessUntil.get(upstream.name) ?? Number.NEGATIVE_INFINITY) > clock.monotonic()) return 'unsure'
+    if ((headUselessUntil.get(repositoryKey(target)) ?? Number.NEGATIVE_INFINITY) > clock.monotonic()) return 'unsure'
     try {
       const { digest } = await upstream.headManifest(target.repository, tag)
       return digest !== undefined && isDigest(digest) ? digest : 'useless'
@@ -420,6 +421,8 @@ const filled = (cached: CachedManifest, warnings: readonly string[] = []): Settl
 /** Whoever waited for another's download did not cause one. */
 const joinedTo = (settled: Settled): Settled =>
   settled.outcome === 'fill' ? { ...settled, outcome: 'joined' } : settled
+
+const repositoryKey = (target: Target): string => `${target.upstream} ${target.repository}`
 
 const isNotFound = (error: unknown): boolean => error instanceof UpstreamError && error.failure === 'notFound'
 

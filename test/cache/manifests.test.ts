@@ -211,6 +211,7 @@ describe('a manifest by tag', () => {
     const gate = Promise.withResolvers<void>()
     room.upstream.gate = gate.promise
     const slow = pull(room)
+    await expect.poll(() => room.upstream.count()).toBe(1)
     room.clock.advance(ttlMs - 1)
     gate.resolve()
     await slow
