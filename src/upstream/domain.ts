@@ -23,16 +23,11 @@ const countrySecondLevels: ReadonlySet<string> = new Set(
 export function registrableDomain(hostname: string): string | undefined {
   const labels = hostname.toLowerCase().replace(/\.$/, '').split('.')
   if (isIP(hostname) !== 0 || hostname.startsWith('[') || labels.length < 2 || labels.includes('')) return undefined
-  const suffixLabels = suffixLength(labels)
-  return labels.length > suffixLabels ? labels.slice(-suffixLabels - 1).join('.') : undefined
-}
-
-function suffixLength(labels: readonly string[]): number {
   const name = labels.join('.')
-  const shared = sharedSuffixes
-    .filter(suffix => name === suffix || name.endsWith(`.${suffix}`))
-    .reduce((longest, suffix) => Math.max(longest, suffix.split('.').length), 0)
+  if (sharedSuffixes.includes(name)) return undefined
+  // How deep an owner's names begin differs by provider and region: only the very same name is the same owner there.
+  if (sharedSuffixes.some(suffix => name.endsWith(`.${suffix}`))) return name
   const [second = '', top = ''] = labels.slice(-2)
-  const country = top.length === 2 && countrySecondLevels.has(second) ? 2 : 1
-  return Math.max(shared, country)
+  const suffixLabels = top.length === 2 && countrySecondLevels.has(second) ? 2 : 1
+  return labels.length > suffixLabels ? labels.slice(-suffixLabels - 1).join('.') : undefined
 }

@@ -9,6 +9,9 @@ type ReadOptions = {
   readonly signal?: AbortSignal | undefined
 }
 
+// The idle timeout alone would let a byte now and then hold a request for ever.
+const maxReadMs = 2 * 60_000
+
 /**
  * The whole body, at most `maxBytes` of it whatever Content-Length says (P-42, T-41, T-45). Throws `invalid`/`too_large` beyond, and
  * `unavailable` when it breaks.
@@ -21,6 +24,7 @@ export async function readSmallBody(answer: TransportAnswer, options: ReadOption
     answer.body.on('error', () => {}).destroy()
     throw tooLarge(options)
   }
+  const deadline = setTimeout(() => answer.body.destroy(tooSlow()), maxReadMs)
   try {
     for await (const chunk of answer.body as AsyncIterable<Buffer>) {
       length += chunk.length
@@ -32,8 +36,14 @@ export async function readSmallBody(answer: TransportAnswer, options: ReadOption
   } catch (error) {
     options.signal?.throwIfAborted()
     throw transportError(options.upstream, error, { phase: 'body', redirected: false })
+  } finally {
+    clearTimeout(deadline)
   }
   return Buffer.concat(chunks, length)
+}
+
+function tooSlow(): Error {
+  return Object.assign(new Error('the body took too long'), { code: 'UND_ERR_BODY_TIMEOUT' })
 }
 
 function tooLarge({ upstream, maxBytes }: ReadOptions): UpstreamError {

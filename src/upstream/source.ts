@@ -122,7 +122,6 @@ export class Source {
     }
     if (error.status === undefined && error.failure !== 'invalid') return ticket.abandon()
     ticket.success()
-    if (error.failure === 'rateLimited' && !error.reason.startsWith('redirect_'))
-      this.breaker.block('rateLimited', error.retryAfterMs)
+    if (error.failure === 'rateLimited' && !isElsewhere) this.breaker.block('rateLimited', error.retryAfterMs)
   }
 }

@@ -41,6 +41,7 @@ const alwaysSent = {
   'accept-encoding': 'identity',
   'user-agent': userAgent,
 } as const
+const maxAnswered = 1000
 const environmentProxies = ['http_proxy', 'HTTP_PROXY', 'https_proxy', 'HTTPS_PROXY'] as const
 
 /**
@@ -92,6 +93,8 @@ export class Transport {
       signal: signal ?? null,
       highWaterMark: 256 * 1024,
     })
+    // Redirects can name any number of hosts.
+    if (this.#answered.size >= maxAnswered) this.#answered.clear()
     this.#answered.add(url.origin)
     return { status: answer.statusCode, headers: answer.headers, body: answer.body }
   }
