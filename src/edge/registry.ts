@@ -15,7 +15,7 @@ import { commonHeaders } from './headers.ts'
 import { serveReferrers, serveTags } from './list-route.ts'
 import { serveManifest } from './manifest-route.ts'
 import { replyBytes, replyError } from './reply.ts'
-import { checkRequest } from './request-checks.ts'
+import { checkRequest, isBodyLeftUnread } from './request-checks.ts'
 import type { WriteWatch } from './send-bytes.ts'
 
 export type RegistryDeps = {
@@ -42,7 +42,7 @@ export function createRegistryHandler(deps: RegistryDeps): (req: IncomingMessage
   const parse = rememberedParse(deps.locator)
   return (req, res) => {
     const exchange = new Exchange(req, res)
-    if (deps.draining()) res.shouldKeepAlive = false
+    if (deps.draining() || isBodyLeftUnread(req)) res.shouldKeepAlive = false
     try {
       const pending = handle(deps, parse, exchange)
       if (pending === undefined) return deps.report(exchange)

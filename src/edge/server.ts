@@ -1,9 +1,15 @@
-import { createServer, type Server, type ServerResponse, type IncomingMessage } from 'node:http'
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import type { Address } from '../config/config.ts'
+import type { ErrorCode } from '../oci/errors.ts'
+
+type Handler = (req: IncomingMessage, res: ServerResponse) => void
 
 export type ServerOptions = {
   readonly address: Address
-  readonly handler: (req: IncomingMessage, res: ServerResponse) => void
+  /** Called for one request of a connection at a time. */
+  readonly handler: Handler
   readonly maxConnections: number
 }
 
@@ -17,6 +23,8 @@ export type RunningServer = {
 
 /** Starts an HTTP/1.1 listener. Rejects with the system's error (EADDRINUSE, EACCES) when the address cannot be bound. */
 export async function startServer({ address, handler, maxConnections }: ServerOptions): Promise<RunningServer> {
+  const latest = new WeakMap<Duplex, ServerResponse>()
+  const inTurn = oneAtATime(handler, latest)
   const server = createServer(
     {
       // Longer than a load balancer's idle time (60 s), so that it is never we who close under a request that is on its way (P-108).
@@ -24,7 +32,8 @@ export async function startServer({ address, handler, maxConnections }: ServerOp
       headersTimeout: 60_000,
       // For receiving the request only; responses take as long as they take.
       requestTimeout: 300_000,
-      requireHostHeader: true,
+      // The handler refuses its absence with an error document.
+      requireHostHeader: false,
       insecureHTTPParser: false,
       noDelay: true,
       // A client that lost its power is noticed (F-44).
@@ -32,23 +41,59 @@ export async function startServer({ address, handler, maxConnections }: ServerOp
       keepAliveInitialDelay: 60_000,
       highWaterMark: 256 * 1024,
     },
-    handler,
+    inTurn,
   )
+  // Without a listener Node answers these by itself, without an error document.
+  server.on('checkExpectation', inTurn)
   server.maxConnections = maxConnections
-  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
-    if (error.code === 'ECONNRESET' || !socket.writable) return socket.destroy()
-    const tooLarge = error.code === 'HPE_HEADER_OVERFLOW'
-    socket.end(
-      `HTTP/1.1 ${tooLarge ? '431 Request Header Fields Too Large' : '400 Bad Request'}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`,
-    )
-    return undefined
-  })
+  server.on('clientError', (error, socket) => refuse(error, socket, latest.get(socket)))
   await listen(server, address)
   return {
     url: urlOf(server, address),
     connections: () => new Promise(resolve => server.getConnections((_error, count) => resolve(count ?? 0))),
     close: drainMs => close(server, drainMs),
   }
+}
+
+/**
+ * Runs the requests of a connection one after the other. Node hands a pipelined response its socket only when those before it are over:
+ * until then nothing that is written leaves, and that the client has gone shows nowhere (F-71).
+ */
+function oneAtATime(handler: Handler, latest: WeakMap<Duplex, ServerResponse>): Handler {
+  return (req, res) => {
+    const before = latest.get(req.socket)
+    latest.set(req.socket, res)
+    if (before === undefined || res.socket !== null) return handler(req, res)
+    before.once('close', () => {
+      if (!req.socket.destroyed) handler(req, res)
+    })
+  }
+}
+
+/** Answers bytes that are no request, and closes. Nothing is written into or behind an answer that is on its way (T-31). */
+function refuse(error: NodeJS.ErrnoException, socket: Duplex | Socket, latest: ServerResponse | undefined): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
+  if (latest !== undefined && !latest.writableFinished) {
+    if (latest.writableEnded && 'destroySoon' in socket) socket.destroySoon()
+    else socket.destroy()
+    return
+  }
+  socket.end(refusals[error.code ?? ''] ?? malformed)
+}
+
+const malformed = refusal('400 Bad Request', 'UNSUPPORTED', 'this is not a well-formed HTTP/1.1 request')
+const refusals: Readonly<Record<string, string>> = {
+  HPE_HEADER_OVERFLOW: refusal(
+    '431 Request Header Fields Too Large',
+    'SIZE_INVALID',
+    'the request headers are too long',
+  ),
+  ERR_HTTP_REQUEST_TIMEOUT: refusal('408 Request Timeout', 'UNSUPPORTED', 'the request did not arrive in time'),
+}
+
+function refusal(status: string, code: ErrorCode, message: string): string {
+  const body = `${JSON.stringify({ errors: [{ code, message }] })}\n`
+  return `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`
 }
 
 function listen(server: Server, { host, port }: Address): Promise<void> {
