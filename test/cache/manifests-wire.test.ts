@@ -194,6 +194,15 @@ it('P-97, T-11: of a repository that upstream keeps closed nothing is told but 4
   await expect(rights.confirm(secret, shared.config.digest)).rejects.toMatchObject({ status: 403 })
 })
 
+it.each([401, 405])('T-11: a HEAD that is answered with %i opens nothing for another repository', async status => {
+  const { registry, pull } = await wire()
+  const { digest } = registry.image('library/alpine', 'latest', { seed: 1 })
+  registry.image('other/repo', 'latest', { seed: 2 })
+  await pull('latest')
+  registry.settings.headStatus = status
+  await expect(pull(digest, targetOf('other/repo', name))).rejects.toMatchObject({ status: 404 })
+})
+
 it('P-99, P-102: 429 is told as 503 with Retry-After', async () => {
   const { registry, pull } = await wire()
   registry.image('library/alpine', 'latest', { seed: 1 })

@@ -720,6 +720,16 @@ describe('what upstream does not have', () => {
     expect(await pull(room, digest)).toMatchObject({ outcome: 'hit' })
   })
 
+  it('P-100: is forgotten as absent also where nothing can be kept', async () => {
+    const room = manifestsRoom({ memoryBytes: 1 })
+    room.metadata.failure = new Error('no room')
+    const digest = digestOf(image(1).bytes)
+    expect(await refusal(pull(room, digest))).toMatchObject({ status: 404 })
+    room.upstream.push('library/alpine', 'latest', image(1))
+    await pull(room)
+    expect(await pull(room, digest)).toMatchObject({ digest, outcome: 'fill' })
+  })
+
   it.each([
     ['denied', 403],
     ['rateLimited', 503],

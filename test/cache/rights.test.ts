@@ -42,6 +42,16 @@ describe('reading a blob', () => {
     expect(await rights.mayReadBlob(targetOf('company/secret', 'quay.io'), blob)).toBe('ask')
   })
 
+  it('is remembered in this process once it was read', async () => {
+    const { rights, rightsOver, metadata } = rightsRoom()
+    await rights.confirmed(secret, blob)
+    const again = rightsOver()
+    await again.mayReadBlob(secret, blob)
+    metadata.failure = new Error('the store is down')
+    expect(await again.mayReadBlob(secret, blob)).toBe('yes')
+    expect(again.remembersConfirmed(secret, blob)).toBe(true)
+  })
+
   it('P-70: is allowed where a manifest names what the same upstream gave elsewhere', async () => {
     const { rights, stored } = rightsRoom()
     await rights.confirmed(secret, blob)
