@@ -176,7 +176,8 @@ export class Blobs {
       return this.#cold({ target, fill, size, member, outcome: running ? 'joined' : 'fill' })
     } catch (error) {
       member.close()
-      if (running && isAboutRepository(error)) return undefined
+      const own = this.#running.get(fill) === keyOf(target, digest)
+      if (running && !own && isAboutRepository(error)) return undefined
       throw error
     }
   }

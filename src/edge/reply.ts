@@ -30,6 +30,8 @@ export function replyEmpty(exchange: Exchange, status: number, headers: HeaderLi
 export function replyError(exchange: Exchange, thrown: unknown): void {
   exchange.error = thrown
   const { res } = exchange
+  // Nobody is there to be told: the client left while it waited.
+  if (res.destroyed || res.closed) return
   if (res.headersSent) {
     cut(exchange)
     return

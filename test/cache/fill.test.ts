@@ -252,6 +252,16 @@ describe('a fill', () => {
     expect((await readAll(await again)).equals(bytes)).toBe(true)
   })
 
+  it('F-20: a refusal goes to every follower of the same repository at once, without one request for each of them', async () => {
+    const { blobs, upstream } = await setUp()
+    const { digest } = blobOf(1000)
+    const openings = Array.from({ length: 10 }, () => blobs.open(target, digest))
+    ;(await upstream.next()).fail(new UpstreamError('denied', 'puppet.test', 'http_403', 'no', { status: 403 }))
+    const errors = await Promise.all(openings.map(opening => opening.catch((error: unknown) => error)))
+    expect(new Set(errors).size).toBe(1)
+    expect(upstream.requests).toHaveLength(1)
+  })
+
   it('F-15: a 404 is told to everyone, is not retried, and is remembered for seconds', async () => {
     const { blobs, upstream } = await setUp()
     const { digest } = blobOf(1000)
