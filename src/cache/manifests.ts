@@ -190,24 +190,25 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     const { target, settings } = place
     const entry = await tags.find(target, tag, settings.tagTtlMs)
     if (!entry) return settleNewTag(place, tag)
+    // Absent when the pointer dangles: the manifest was dropped from the store, or never got there (F-62, F-65).
+    const cached = await records.find(entry.record.digest)
     const ageMs = ageOf(entry.checkedAt, clock)
-    if (isFresh(ageMs, settings.tagTtlMs)) {
-      const cached = await records.find(entry.record.digest)
-      if (cached) {
-        if (cannotAsk(place.upstream)) await requireBlobs(place, cached)
-        return { cached, outcome: 'hit', ageMs, warnings: entry.warnings }
-      }
-      // The pointer dangles: the manifest was dropped from the store, or never got there (F-62, F-65).
+    if (cached && isFresh(ageMs, settings.tagTtlMs)) {
+      if (cannotAsk(place.upstream)) await requireBlobs(place, cached)
+      return { cached, outcome: 'hit', ageMs, warnings: entry.warnings }
     }
-    if (offline) return settleStale(place, tag, entry, 'offline', undefined)
+    if (offline) {
+      if (!cached) throw offlineAnd({ kind: 'manifest', repository: target.repository, reference: tag })
+      return settleStale(place, { entry, cached, why: 'offline' })
+    }
     const { postponed } = entry
     const usable = postponed?.why === 'gone' || mayServeStale(ageMs, settings.maxStaleMs)
-    if (postponed && usable && momentOf(clock) < postponed.until)
-      return settleStale(place, tag, entry, postponed.why, undefined)
+    if (postponed && cached && usable && momentOf(clock) < postponed.until)
+      return settleStale(place, { entry, cached, why: postponed.why })
     try {
       return await revalidate(place, tag, entry)
     } catch (error) {
-      return settleAfterFailure(place, tag, entry, error)
+      return settleAfterFailure(place, tag, { entry, cached, error })
     }
   }
 
@@ -281,44 +282,35 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     }
   }
 
-  const settleAfterFailure = async (place: Place, tag: string, entry: TagEntry, error: unknown): Promise<Settled> => {
+  const settleAfterFailure = async (
+    place: Place,
+    tag: string,
+    { entry, cached, error }: { entry: TagEntry; cached: CachedManifest | undefined; error: unknown },
+  ): Promise<Settled> => {
     const { target, settings } = place
-    const subject = { kind: 'manifest', repository: target.repository, reference: tag } as const
-    if (isNotFound(error)) {
-      if (settings.whenGone === 'serve') {
-        tags.postpone(target, tag, entry, 'gone', undefined)
-        return settleStale(place, tag, entry, 'gone', error)
-      }
+    const isGone = isNotFound(error)
+    if (isGone && settings.whenGone === 'deny') {
       await tags.remove(target, tag)
       absences.add(tagKey(target, tag))
-      throw toRegistryError(error, subject)
-    }
-    if (!isNoInformation(error)) throw toRegistryError(error, subject)
-    const why = reasonOf(error)
-    tags.postpone(target, tag, entry, why, retryAfterOf(error))
-    if (mayServeStale(ageOf(entry.checkedAt, clock), settings.maxStaleMs)) {
-      return settleStale(place, tag, entry, why, error)
+    } else if (isGone || isNoInformation(error)) {
+      const why = isGone ? 'gone' : reasonOf(error)
+      const usable = isGone || mayServeStale(ageOf(entry.checkedAt, clock), settings.maxStaleMs)
+      tags.postpone(target, tag, entry, why, retryAfterOf(error))
+      if (cached && usable) return settleStale(place, { entry, cached, why })
     }
     const settled = await settleFromMirrors(place, tag, error)
     if (settled) return settled
-    throw toRegistryError(error, subject)
+    throw toRegistryError(error, { kind: 'manifest', repository: target.repository, reference: tag })
   }
 
   /** The old answer, for as long as the blobs behind it can be had as well. */
   const settleStale = async (
     place: Place,
-    tag: string,
-    entry: TagEntry,
-    why: string,
-    error: unknown,
+    { entry, cached, why }: { entry: TagEntry; cached: CachedManifest; why: string },
   ): Promise<Settled> => {
-    const { target, upstream } = place
-    const cached = await records.find(entry.record.digest)
-    const subject = { kind: 'manifest', repository: target.repository, reference: tag } as const
-    if (!cached) throw toRegistryError(error ?? new UpstreamError('unavailable', upstream.name, why, why), subject)
     await requireBlobs(place, cached)
     const ageMs = ageOf(entry.checkedAt, clock)
-    return { cached, outcome: 'stale', ageMs, warnings: [staleWarning(upstream.name, why, ageMs)] }
+    return { cached, outcome: 'stale', ageMs, warnings: [staleWarning(place.upstream.name, why, ageMs)] }
   }
 
   /** What a mirror says about a tag is served, and never becomes the tag (T-21). */
@@ -377,9 +369,22 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     if (parsed.kind === 'index') return
     for (const { digest } of describedBlobs(parsed)) {
       if (wellKnownBlobs.has(digest) || (await isStored(digest))) continue
+      // Where one of the missing blobs can still be had, the others are taken to be.
+      if (await mirrorsHave(place, digest)) return
       if (offline)
         throw manifestUnknown(record.digest, 'its manifest is cached, its blobs are not, and this cache is offline')
       throw unavailable(`${place.upstream.name} cannot be asked now, and not all blobs of this image are cached`)
+    }
+  }
+
+  const mirrorsHave = async ({ upstream, target }: Place, digest: Digest): Promise<boolean> => {
+    if (offline || upstream.sources === 1) return false
+    try {
+      await upstream.headBlob(target.repository, digest)
+      return true
+    } catch (error) {
+      if (error instanceof UpstreamError) return false
+      throw error
     }
   }
 

@@ -254,6 +254,6 @@ it('F-27, F-29, F-30, T-11: serves what upstream had within the window, whatever
         for (const each of tagNames)
           expect(await world.digestOf(name, each)).toBe(world.room.upstream.repository(name).tags.get(each))
     }),
-    { numRuns: 300 },
+    { numRuns: 150 },
   )
 })

@@ -420,6 +420,30 @@ describe('a stale tag', () => {
     expect(error.message).toContain('blobs')
   })
 
+  it('is offered with blobs missing when a mirror has them', async () => {
+    const { room, digest, blobs } = await staleRoom({ sources: 2 })
+    const missing = found(blobs[1])
+    room.stored.delete(missing)
+    room.upstream.failing = call => (call.kind === 'head' ? room.upstream.error('unavailable', 'timeout') : undefined)
+    expect(await refusal(pull(room))).toMatchObject({ status: 503 })
+    room.upstream.blobs.add(`library/alpine ${missing}`)
+    expect(await pull(room)).toMatchObject({ digest, outcome: 'stale' })
+  })
+
+  it('F-62: whose manifest was dropped from the store is asked for again at once, and had from a mirror meanwhile', async () => {
+    const { room, digest } = await staleRoom({ sources: 2 })
+    room.upstream.push('library/alpine', 'latest', image(1), { source: 1 })
+    room.metadata.manifests.clear()
+    const again = room.restart()
+    room.upstream.fail('unavailable', 'timeout')
+    expect(await refusal(pull(again))).toMatchObject({ status: 503 })
+    room.upstream.failing = call => (call.source === 0 ? room.upstream.error('unavailable', 'timeout') : undefined)
+    expect(await pull(again)).toMatchObject({ digest, outcome: 'fill' })
+    room.upstream.fail()
+    room.clock.advance(10_000)
+    expect(await pull(again)).toMatchObject({ digest, outcome: 'revalidated' })
+  })
+
   it('is offered when it is an index: its images are looked at when they are asked for', async () => {
     const room = manifestsRoom()
     room.upstream.push('library/alpine', 'multi', index([{ digest: digestOf(image(1).bytes), size: 1 }]))
