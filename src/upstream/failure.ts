@@ -35,7 +35,7 @@ export function causeOf(error: unknown): Cause {
   const known = byCode[code]
   if (known !== undefined) return known
   if (tlsCode.test(code)) return { failure: 'unavailable', reason: 'tls' }
-  if (code.startsWith('HPE_')) return { failure: 'invalid', reason: 'bad_http' }
+  if (error instanceof Error && error.name === 'HTTPParserError') return { failure: 'invalid', reason: 'bad_http' }
   return { failure: 'unavailable', reason: 'network' }
 }
 

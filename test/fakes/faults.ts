@@ -30,6 +30,8 @@ export type Fault =
   | { readonly kind: 'longer'; readonly extra: number }
   /** RST before any byte. */
   | { readonly kind: 'reset' }
+  /** These bytes instead of an HTTP answer. */
+  | { readonly kind: 'raw'; readonly bytes: string }
 
 export type RequestMatch = {
   readonly method?: string
@@ -59,7 +61,7 @@ export function matches(match: RequestMatch, request: Omit<Incoming, 'ranged'>):
 }
 
 // These replace the answer; all others change the body of a successful one, and wait for such an answer.
-const atArrival: ReadonlySet<Fault['kind']> = new Set(['status', 'hang', 'redirect', 'html', 'empty', 'reset'])
+const atArrival: ReadonlySet<Fault['kind']> = new Set(['status', 'hang', 'redirect', 'html', 'empty', 'reset', 'raw'])
 
 /** Faults in the order they were added; the first that matches strikes. */
 export class FaultQueue {

@@ -167,6 +167,10 @@ export async function startFakeRegistry(options: FakeRegistryOptions = {}): Prom
       request.socket.resetAndDestroy()
       return
     }
+    if (arrival?.kind === 'raw') {
+      request.socket.end(arrival.bytes)
+      return
+    }
     let answer = arrival === undefined ? answerTo(record, body, request.headers.range) : replaced(arrival)
     let fault: Fault | undefined
     if (arrival === undefined && (answer.status === 200 || answer.status === 206)) {

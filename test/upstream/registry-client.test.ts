@@ -394,6 +394,13 @@ describe('failures', () => {
     expect(registry.count()).toBe(3)
   })
 
+  test('an answer that is not HTTP is invalid', async () => {
+    const registry = await fakeRegistry()
+    registry.fault({}, { kind: 'raw', bytes: 'SSH-2.0-OpenSSH\r\n\r\n' })
+    const failure = await failureOf(client(registry.url).getManifest('a/b', 'v1'))
+    expect(failure).toMatchObject({ failure: 'invalid', reason: 'bad_http' })
+  })
+
   test('P-111: reuses its connections', async () => {
     const registry = await fakeRegistry()
     registry.image('a/b', 'v1')

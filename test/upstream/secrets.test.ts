@@ -58,7 +58,14 @@ const cases: readonly Case[] = [
     r => Object.assign(r.settings, { challenge: `Bearer realm="https://user-canary@${r.host}/t"` }),
   ],
   ['a realm elsewhere', r => Object.assign(r.settings, { challenge: `Bearer realm="https://x.test/${signed}"` })],
-  ['not HTTP', r => r.fault({ times: 9 }, { kind: 'status', status: 200, headers: { 'x-y': 'a'.repeat(40_000) } })],
+  [
+    'half an HTTP answer',
+    r => r.fault({ times: 9 }, { kind: 'raw', bytes: `HTTP/1.1 307 x\r\nbad\x00: y\r\nlocation: /${signed}\r\n\r\n` }),
+  ],
+  [
+    'too long headers',
+    r => r.fault({ times: 9 }, { kind: 'status', status: 200, headers: { 'x-y': 'a'.repeat(40_000) } }),
+  ],
 ]
 
 describe('T-10: no secret in an error, its causes or the log', () => {
