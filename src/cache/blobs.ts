@@ -11,7 +11,7 @@ import type { BlobStore, OpenBlob, Spool } from '../store/stores.ts'
 import { type Upstream, UpstreamError } from '../upstream/upstream.ts'
 import type { BlobReader } from './blob-reader.ts'
 import { BlobSource } from './blob-source.ts'
-import { Fill } from './fill.ts'
+import { Fill, type FillReader } from './fill.ts'
 import { FillError } from './fill-error.ts'
 import { untilAborted } from './flights.ts'
 import { Prefetcher } from './prefetcher.ts'
@@ -251,21 +251,25 @@ export class Blobs {
   #cold(cold: Cold): OpenedBlob {
     const { fill, size, member, outcome } = cold
     // Who opened it is a reader from the first moment on, so that nothing it may want is let go.
-    let spare: BlobReader | undefined = member
-    const join = (position: number): BlobReader => {
-      const reader = spare ?? fill.join(position)
-      spare = undefined
-      return reader
-    }
+    let spare: FillReader | undefined = member
     return {
       size,
       outcome,
       reader: range => {
-        const reader = join(range?.start ?? 0)
-        return range && this.#isFar(fill, range) ? this.#beside(cold, range, reader) : reader
+        const reader = spare ?? fill.join()
+        spare = undefined
+        if (range === undefined) return reader
+        const isFar = this.#isFar(fill, range)
+        reader.aim({ start: range.start, withheld: this.#isEarly(range) ? undefined : range.end })
+        return isFar ? this.#beside(cold, range, reader) : reader
       },
       close: () => member.close(),
     }
+  }
+
+  /** What begins at byte 0 may be a whole blob in parts, of which the first must not look complete before the others are right. */
+  #isEarly(range: ByteRange): boolean {
+    return this.#deps.fills.earlyRanges && range.start > 0
   }
 
   #isFar(fill: Fill, range: ByteRange): boolean {
@@ -285,7 +289,7 @@ export class Blobs {
         if (!upstream) throw blobUnknown(fill.digest)
         return await upstream.getBlob(target.repository, fill.digest, { offset: start, end, source: 0, signal })
       },
-      early: this.#deps.fills.earlyRanges,
+      early: this.#isEarly(range),
       onClose: () => this.#countSideReads(fill, -1),
     })
   }
@@ -321,7 +325,7 @@ type Cold = {
   readonly target: Target
   readonly fill: Fill
   readonly size: number | undefined
-  readonly member: BlobReader
+  readonly member: FillReader
   readonly outcome: 'joined' | 'fill'
 }
 

@@ -101,7 +101,8 @@ export class Fill {
 
   /** False when a reader that starts at byte 0 can no longer be served from this download. */
   get joinable(): boolean {
-    return this.#failure === undefined && (this.#window.start <= this.#written || this.#window.start === 0)
+    if (this.#failure !== undefined || this.#abort.signal.aborted) return false
+    return this.#window.start <= this.#written || this.#window.start === 0
   }
 
   /** What every reader is told, once the download has failed. */
@@ -109,10 +110,10 @@ export class Fill {
     return this.#failure
   }
 
-  /** A reader of this download that starts at `position`. It must be closed. */
-  join(position = 0): BlobReader {
+  /** A reader of this download, from byte 0 unless it is aimed elsewhere. It must be closed. */
+  join(): FillReader {
     this.#stopAbandonTimer()
-    const reader = new FillReader(this, position)
+    const reader = new FillReader(this)
     this.#readers.add(reader)
     return reader
   }
@@ -132,13 +133,23 @@ export class Fill {
 
   /** Ends the download now; every reader gets `reason`. */
   cancel(reason: Error): void {
-    if (!this.#over) this.#abort.abort(reason)
+    if (this.#over) return
+    this.#abort.abort(reason)
+    this.#makeRoom()
   }
 
   /** Resolves at the next change: bytes arrived, verified, failed. */
   async changed(): Promise<void> {
     if (this.#over) return
     await new Promise<void>(resolve => this.#wakers.push(resolve))
+  }
+
+  /** Resolves when size and digest were right; throws what every reader is told when they were not. */
+  async untilVerified(): Promise<void> {
+    while (!this.#verified) {
+      if (this.#failure) throw this.#failure
+      await this.changed()
+    }
   }
 
   /** See {@link BlobReader.read}. */
@@ -183,7 +194,8 @@ export class Fill {
       this.#wake()
       return await this.#publish()
     } catch (error) {
-      return this.#fail(error)
+      // Awaited: a spool that is still being created must be known before it is decided who closes it.
+      return await this.#fail(error)
     } finally {
       this.#over = true
       this.#stopAbandonTimer()
@@ -253,6 +265,8 @@ export class Fill {
     const known = this.#size ?? this.#deps.expectedSize
     if (size !== undefined && known !== undefined && size !== known)
       throw new FillError('size_mismatch', `upstream offers ${size} bytes, ${known} were expected`)
+    if (size !== undefined && size < this.received)
+      throw new FillError('size_mismatch', `upstream offers ${size} bytes, ${this.received} have arrived before`)
     this.#size = size ?? known
     this.#prepareSpool()
     this.#opening.resolve(this.#size)
@@ -386,7 +400,7 @@ export class Fill {
   }
 
   async #untilReadersLeft(): Promise<void> {
-    while (this.#readers.size > 0)
+    while (this.#readers.size > 0 && !this.#abort.signal.aborted)
       await new Promise<void>(resolve => {
         this.#room = resolve
       })
@@ -466,23 +480,38 @@ export class Fill {
   }
 }
 
-class FillReader implements BlobReader {
-  position: number
+/** One reader's place in a download. */
+export class FillReader implements BlobReader {
+  /** First byte that must still be held for it. */
+  position = 0
   readonly #fill: Fill
+  #withheld = Number.POSITIVE_INFINITY
   #failure: Error | undefined
 
-  constructor(fill: Fill, position: number) {
+  constructor(fill: Fill) {
     this.#fill = fill
-    this.position = position
+  }
+
+  /** Begins at `start`. The byte at `withheld` is given only once the whole blob has been verified, also when it is not the blob's last one. */
+  aim({ start, withheld }: { readonly start: number; readonly withheld: number | undefined }): void {
+    this.#withheld = withheld ?? Number.POSITIVE_INFINITY
+    this.#moveTo(start)
   }
 
   read(position: number, length: number, buffer: () => Buffer): Promise<Uint8Array> | Uint8Array {
     if (this.#failure) throw this.#failure
-    if (position !== this.position) {
-      this.position = position
-      this.#fill.moved()
-    }
-    return this.#fill.read(position, length, buffer)
+    this.#moveTo(position)
+    if (position === this.#withheld && !this.#fill.verified) return this.#readWithheld(position, buffer)
+    const before = position < this.#withheld ? this.#withheld - position : length
+    return this.#fill.read(position, this.#fill.verified ? length : Math.min(length, before), buffer)
+  }
+
+  /** It takes its byte along, so that a download without a file need not keep what lies behind it until the end. */
+  async #readWithheld(position: number, buffer: () => Buffer): Promise<Uint8Array> {
+    const byte = Buffer.from(await this.#fill.read(position, 1, buffer))
+    this.#moveTo(Number.POSITIVE_INFINITY)
+    await this.#fill.untilVerified()
+    return byte
   }
 
   fail(error: Error): void {
@@ -492,6 +521,12 @@ class FillReader implements BlobReader {
 
   close(): void {
     this.#fill.leave(this)
+  }
+
+  #moveTo(position: number): void {
+    if (position === this.position) return
+    this.position = position
+    this.#fill.moved()
   }
 }
 

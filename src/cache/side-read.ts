@@ -1,4 +1,5 @@
 import type { Hash } from 'node:crypto'
+import type { Readable } from 'node:stream'
 import { hasher } from '../oci/digest.ts'
 import type { ByteRange } from '../oci/range.ts'
 import type { UpstreamBlob } from '../upstream/upstream.ts'
@@ -8,7 +9,7 @@ import { FillError } from './fill-error.ts'
 
 export type SideReadDeps = {
   readonly fill: Fill
-  /** Registered with the fill: takes over when the download has come this far. */
+  /** Registered with the fill and aimed at the range: takes over when the download has come this far. */
   readonly reader: BlobReader
   readonly range: ByteRange
   readonly open: (range: ByteRange, signal: AbortSignal) => Promise<UpstreamBlob>
@@ -20,20 +21,20 @@ export type SideReadDeps = {
 /**
  * A range that lies far ahead of a running download, fetched beside it (P-119).
  *
- * Its bytes cannot be verified by themselves: the digest is that of the whole blob. So they are hashed on the way, their last byte is withheld,
- * and once the download has been verified they are compared with what it brought; only then is the response completed.
- * When the download catches up, or the side request fails, reading goes on there.
+ * Its bytes cannot be verified by themselves: the digest is that of the whole blob. So they are hashed on the way and their last byte is
+ * withheld; they are compared with what the download brings as soon as it comes by, and the last byte is given by the download once it has
+ * been verified. When the download catches up, or the side request fails, reading goes on there, after the same comparison.
  */
 export class SideRead implements BlobReader {
   readonly #deps: SideReadDeps
   readonly #abort = new AbortController()
   readonly #hash: Hash = hasher('sha256')
+  #body: Readable | undefined
   #chunks: AsyncIterator<Buffer> | undefined
   #pending: Buffer | undefined
   /** Bytes from the side: [range.start, #sideEnd). */
   #sideEnd: number
   #onFill = false
-  #checked = false
   #closed = false
 
   constructor(deps: SideReadDeps) {
@@ -42,17 +43,31 @@ export class SideRead implements BlobReader {
   }
 
   async read(position: number, length: number, buffer: () => Buffer): Promise<Uint8Array> {
-    const { fill, range, early } = this.#deps
-    const last = position === range.end
-    if (!this.#onFill && fill.received > position + 1) this.#switchToFill()
-    if (!early && last) await this.#untilVerified(buffer)
-    if (this.#onFill) return await this.#readFill(position, length, buffer)
-    const chunk = await this.#next()
-    if (chunk === undefined) {
-      this.#switchToFill()
-      return await this.#readFill(position, length, buffer)
+    const { reader } = this.#deps
+    if (!this.#onFill) {
+      const chunk = await this.#fromSide(position, length)
+      if (chunk !== undefined) return chunk
+      await this.#switchToFill(buffer)
     }
-    const limit = early ? length : Math.max(1, Math.min(length, range.end - position))
+    return await reader.read(position, length, buffer)
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#stop()
+    this.#deps.reader.close()
+    this.#deps.onClose()
+  }
+
+  /** The next bytes of the side request; undefined when the download has to take over. */
+  async #fromSide(position: number, length: number): Promise<Buffer | undefined> {
+    const { fill, range, early } = this.#deps
+    if (fill.received > position + 1) return undefined
+    if (!early && position === range.end) return undefined
+    const chunk = await this.#next()
+    if (chunk === undefined) return undefined
+    const limit = early ? length : Math.min(length, range.end - position)
     const taken = chunk.subarray(0, limit)
     this.#pending = chunk.length > limit ? chunk.subarray(limit) : undefined
     this.#hash.update(taken)
@@ -60,27 +75,15 @@ export class SideRead implements BlobReader {
     return taken
   }
 
-  close(): void {
-    if (this.#closed) return
-    this.#closed = true
-    this.#abort.abort()
-    void this.#chunks?.return?.()
-    this.#deps.reader.close()
-    this.#deps.onClose()
-  }
-
-  #switchToFill(): void {
+  async #switchToFill(buffer: () => Buffer): Promise<void> {
     this.#onFill = true
-    this.#abort.abort()
-    void this.#chunks?.return?.()
+    this.#stop()
+    if (!this.#deps.early && this.#sideEnd > this.#deps.range.start) await this.#compare(buffer)
   }
 
-  async #readFill(position: number, length: number, buffer: () => Buffer): Promise<Uint8Array> {
-    // The download's own bytes may only complete the response when those from the side were the same.
-    const rest = this.#deps.range.end - position
-    const early = this.#deps.early || this.#sideEnd === this.#deps.range.start
-    const wanted = early ? length : Math.max(1, Math.min(length, rest))
-    return await this.#deps.reader.read(position, wanted, buffer)
+  #stop(): void {
+    this.#abort.abort()
+    this.#body?.destroy()
   }
 
   async #next(): Promise<Buffer | undefined> {
@@ -97,34 +100,28 @@ export class SideRead implements BlobReader {
 
   async #open(): Promise<AsyncIterator<Buffer>> {
     const { range, open } = this.#deps
-    const blob = await open(range, this.#abort.signal)
-    if (blob.offset !== range.start) {
-      blob.body.destroy()
-      throw new FillError('range_ignored', 'upstream does not serve ranges')
-    }
-    return blob.body[Symbol.asyncIterator]()
+    const { body, offset } = await open(range, this.#abort.signal)
+    this.#body = body
+    // Destroying it is how it is closed, also while nobody iterates.
+    body.on('error', () => undefined)
+    if (offset === range.start && !this.#closed) return body[Symbol.asyncIterator]()
+    body.destroy()
+    throw new FillError('range_ignored', 'upstream does not serve ranges')
   }
 
-  async #untilVerified(buffer: () => Buffer): Promise<void> {
-    const { fill, range } = this.#deps
-    if (this.#checked) return
-    while (!fill.verified) {
-      if (fill.failure) throw fill.failure
-      await fill.changed()
-    }
-    if (this.#sideEnd > range.start) await this.#compare(buffer)
-    this.#checked = true
-  }
-
+  /** Waits until the download has brought the bytes that were given from the side. */
   async #compare(buffer: () => Buffer): Promise<void> {
-    const verified = hasher('sha256')
-    for (let position = this.#deps.range.start; position < this.#sideEnd; ) {
-      const bytes = await this.#deps.reader.read(position, this.#sideEnd - position, buffer)
-      verified.update(bytes)
+    const { range, reader } = this.#deps
+    const brought = hasher('sha256')
+    for (let position = range.start; position < this.#sideEnd && !this.#closed; ) {
+      const bytes = await reader.read(position, this.#sideEnd - position, buffer)
+      brought.update(bytes)
       position += bytes.length
     }
-    const same = verified.digest().equals(this.#hash.copy().digest())
-    if (!same)
-      throw new FillError('digest_mismatch', 'a range fetched beside the download differs from the verified blob')
+    if (!brought.digest().equals(this.#hash.digest()))
+      throw new FillError(
+        'digest_mismatch',
+        'a range fetched beside the download differs from what the download brought',
+      )
   }
 }

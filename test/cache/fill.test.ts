@@ -290,6 +290,23 @@ describe('a fill', () => {
   })
 })
 
+describe('a source that says less than was received', () => {
+  it('F-23: is not asked for the rest again and again', async () => {
+    const { blobs, upstream } = await setUp()
+    const { bytes, digest } = blobOf(1000)
+    const opening = blobs.open(target, digest)
+    const unsized = (await upstream.next()).answer()
+    const reading = readUntilBroken(await opening)
+    unsized.send(bytes, bytes)
+    unsized.end()
+    const second = await upstream.next()
+    expect(second.offset).toBe(2000)
+    second.answer({ size: 1000 }).end()
+    expect(await reading).toMatchObject({ error: { reason: 'size_mismatch' } })
+    expect(upstream.requests).toHaveLength(2)
+  })
+})
+
 describe('joining a fill', () => {
   /** Publishing waits for the test. */
   function gated() {
@@ -431,6 +448,33 @@ describe('ranges during a fill', () => {
     expect(upstream.requests).toHaveLength(1)
   })
 
+  it('P-59: the last byte of a near range waits for the verification of the whole blob', async () => {
+    const { bytes, body, first } = await begun()
+    const reader = first.reader({ start: 1000, end: 1999 })
+    const own = Buffer.alloc(64 * kib)
+    expect((await reader.read(1000, 1000, () => own)).length).toBe(999)
+    let completed = false
+    const last = Promise.resolve(reader.read(1999, 1, () => own)).then(chunk => {
+      completed = true
+      return Buffer.from(chunk)
+    })
+    body.send(bytes.subarray(64 * kib))
+    await new Promise(setImmediate)
+    expect(completed).toBe(false)
+    body.end()
+    expect(await last).toEqual(bytes.subarray(1999, 2000))
+    reader.close()
+    first.close()
+  })
+
+  it('T-20: a near range is not completed when a byte elsewhere in the blob was wrong', async () => {
+    const { bytes, body, first } = await begun()
+    const reading = readUntilBroken(first, { start: 1000, end: 1999 })
+    body.send(bytesOf(bytes.length - 64 * kib, 5))
+    body.end()
+    expect(await reading).toMatchObject({ bytes: 999, error: { reason: 'digest_mismatch' } })
+  })
+
   it('P-119: a far range is fetched beside it, its last byte waits for the verification', async () => {
     const { bytes, body, first, upstream } = await begun({ fills: { nearBytes: 0 } })
     const range = { start: 400 * kib, end: 450 * kib - 1 }
@@ -556,6 +600,56 @@ describe('a fill without room on disk', () => {
     await blobs.close()
     expect(ends).toEqual(['uncached'])
     expect(storeFailures).toContain('spool')
+  })
+
+  it('F-34, P-119: a far range whose client is alone does not hold up the download that it waits for', async () => {
+    const length = 14 * 1024 * kib
+    const { bytes, body, first, upstream } = await begun({ length, sent: 0, fills: { nearBytes: 0 }, ...failing(0) })
+    const range = { start: 2 * 1024 * kib, end: 8 * 1024 * kib }
+    const reading = readAll(first, range)
+    const side = (await upstream.next()).answer({ size: length })
+    side.send(bytes.subarray(range.start, range.end + 1))
+    side.end()
+    for (let position = 0; position < length; position += 256 * kib)
+      body.send(bytes.subarray(position, position + 256 * kib))
+    body.end()
+    expect((await reading).equals(bytes.subarray(range.start, range.end + 1))).toBe(true)
+  })
+
+  it('F-34: a spool that comes into being after the download failed is closed and gives its room back', async () => {
+    const create = Promise.withResolvers<void>()
+    const closed = Promise.withResolvers<void>()
+    const { bytes, body, first, stores } = await begun({
+      sent: 0,
+      wrap: ({ spool }) => ({
+        spool: {
+          create: async expected => {
+            await create.promise
+            const file = await spool.create(expected)
+            if (!file) return undefined
+            const close = async (): Promise<void> => {
+              await file.close()
+              closed.resolve()
+            }
+            const { path } = file
+            return {
+              path,
+              write: file.write.bind(file),
+              read: file.read.bind(file),
+              close,
+              discard: () => file.discard(),
+            }
+          },
+        },
+      }),
+    })
+    const reading = readUntilBroken(first)
+    body.send(bytesOf(bytes.length, 9))
+    body.end()
+    expect(await reading).toMatchObject({ error: { reason: 'digest_mismatch' } })
+    create.resolve()
+    await closed.promise
+    expect(stores.usage().reservedBytes).toBe(0)
   })
 
   it('F-34: still refuses wrong bytes', async () => {
