@@ -37,9 +37,23 @@ export function createLog({ level, stream }: LogOptions): Log {
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: label => ({ level: label }) },
     },
-    stream === undefined ? pino.destination({ fd: 1, sync: true }) : { write: line => void stream.write(line) },
+    stream === undefined ? standardOutput() : { write: line => void stream.write(line) },
   )
   return redacting(logger)
+}
+
+/**
+ * Lines leave together, at the latest after a fifth of a second and at the end of the process. A reader of our output that stands still
+ * must not stop pulls: above 16 MiB lines are dropped.
+ */
+function standardOutput(): pino.DestinationStream {
+  return pino.destination({
+    fd: 1,
+    sync: false,
+    minLength: 8 * 1024,
+    maxLength: 16 * 1024 * 1024,
+    periodicFlush: 200,
+  })
 }
 
 /** A log that writes nothing, for tests and for commands that do not serve. */

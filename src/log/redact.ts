@@ -7,6 +7,9 @@ const assignment =
   /\b([\w-]*(?:password|passwd|secret|token|signature|credential|x-amz-[\w-]+|x-goog-[\w-]+)|sig|authorization|(?:set-)?cookie)("?\s*[=:]\s*"?)((?:basic|bearer)\s+)?[^\s"'&,;}]+/gi
 /** A JSON web token, wherever it stands. */
 const jwt = /\beyJ[\w-]{8,}\.[\w-]+\.[\w-]*/g
+/** Every form above holds one of these: most of what is logged is looked at once and left alone. */
+const mayHoldSecret =
+  /:\/\/|eyJ|passw|secret|token|signature|credential|x-amz-|x-goog-|\bsig|authorization|cookie|basic|bearer/i
 const maxText = 2048
 const maxDepth = 6
 
@@ -33,6 +36,7 @@ function redactRelative(text: string): string {
 
 /** Free text without the secrets that are known by their form: URLs' queries and user names, tokens, `password=…`, `X-Amz-…`. */
 export function redactText(text: string): string {
+  if (text.length <= maxText && !mayHoldSecret.test(text)) return text
   return redactSecrets(text.slice(0, maxText).replaceAll(urlInText, redactUrl)) + (text.length > maxText ? '…' : '')
 }
 
@@ -57,11 +61,24 @@ export function redactFields(fields: object): Record<string, unknown> {
 }
 
 function redactEntries(fields: object, depth: number): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(fields)
-      .filter(([, value]) => value !== undefined)
-      .map(([name, value]) => [name, secretName.test(name) && isTextLike(value) ? '***' : redactValue(value, depth)]),
-  )
+  const redacted: Record<string, unknown> = {}
+  for (const [name, value] of Object.entries(fields)) {
+    if (value === undefined) continue
+    redacted[name] = isSecretName(name) && isTextLike(value) ? '***' : redactValue(value, depth)
+  }
+  return redacted
+}
+
+const knownNames = new Map<string, boolean>()
+const maxKnownNames = 1_000
+
+/** Field names are few and come again on every line. */
+function isSecretName(name: string): boolean {
+  const known = knownNames.get(name)
+  if (known !== undefined) return known
+  const secret = secretName.test(name)
+  if (knownNames.size < maxKnownNames) knownNames.set(name, secret)
+  return secret
 }
 
 /** Counts such as `tokens: 3` are no secrets. */
