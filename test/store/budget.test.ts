@@ -3,6 +3,7 @@ import { mkdirSync, openSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { digestOf, type Digest } from '../../src/oci/digest.ts'
+import { Budget } from '../../src/store/budget.ts'
 import { Descriptor } from '../../src/store/descriptor.ts'
 import {
   blobFiles,
@@ -74,15 +75,17 @@ describe('the budget', () => {
     const stores = await opened({ maxBytes: mib })
     const bytes = content('read', 400 * kib)
     const read = await publish(stores, bytes)
-    const other = await publish(stores, content('other', 400 * kib))
     const blob = await stores.blobs.open(read)
     if (blob === undefined) throw new Error('it was published')
+    // Used later than the one that is open.
+    const other = await publish(stores, content('other', 400 * kib))
     // Only together would they make room: so nothing goes.
     expect(await stores.spool.create(900 * kib)).toBeUndefined()
     expect(await stores.blobs.size(other)).toBe(400 * kib)
     const file = await stores.spool.create(500 * kib)
     expect(file).toBeDefined()
     expect(await stores.blobs.size(other)).toBeUndefined()
+    expect(await stores.blobs.size(read)).toBe(400 * kib)
     expect((await readAll(blob)).equals(bytes)).toBe(true)
     await blob.close()
     await file?.close()
@@ -97,6 +100,22 @@ describe('the budget', () => {
     expect(stores.usage()).toMatchObject({ reservedBytes: 1000 * kib, blobs: 0 })
     await Promise.all(files.map(async file => file?.close()))
     expect(stores.usage().reservedBytes).toBe(0)
+  })
+
+  it('lets one ask after the other, even when the disk answers at once', async () => {
+    const evict = async (): Promise<number> => 0
+    const budget = new Budget({
+      maxBytes: 1000,
+      published: () => 0,
+      inUse: () => 0,
+      evict,
+      writable: async () => undefined,
+    })
+    const reservations = await Promise.all(Array.from({ length: 20 }, () => budget.reserve(300)))
+    expect(reservations.filter(reservation => reservation !== undefined)).toHaveLength(3)
+    for (const reservation of reservations) reservation?.release()
+    reservations[0]?.release()
+    expect(budget.reservedBytes).toBe(0)
   })
 
   it('grows the reservation of a download of unknown size, and refuses when there is nothing left', async () => {

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { describe, expect, it } from 'vitest'
@@ -6,6 +6,7 @@ import { systemClock } from '../../src/clock.ts'
 import { silentObserver } from '../../src/log/observer.ts'
 import { digestOf, hexOf, type Digest } from '../../src/oci/digest.ts'
 import { openEmbeddedStores } from '../../src/store/embedded.ts'
+import { Turns } from '../../src/store/turns.ts'
 import { describeBlobStore } from './blob-store.conformance.ts'
 import { describeMetadataStore } from './metadata.conformance.ts'
 import {
@@ -115,6 +116,45 @@ describe('a blob whose file and row disagree', () => {
     await publish(stores, bytes)
     expect((await readBlob(stores.blobs, digest))?.equals(bytes)).toBe(true)
     expect(stores.usage()).toMatchObject({ blobs: 1, blobBytes: 500 })
+  })
+
+  it('is tried again at the next start when the file cannot be removed', async () => {
+    const { observer, failures } = recordingObserver()
+    const first = await opened({ observer, maxBytes: 1000 })
+    const digest = await publish(first, content('stuck', 900))
+    rmSync(pathOf(first.dataDir, digest))
+    // Nobody can unlink a directory.
+    mkdirSync(pathOf(first.dataDir, digest))
+    await publish(first, content('next', 900))
+    expect(failures.map(failure => failure.operation)).toEqual(['blobs.remove'])
+    expect(rowsOf(first.dataDir, `SELECT state FROM blobs WHERE digest = '${digest}'`)).toEqual([{ state: 'deleting' }])
+    expect(first.usage()).toMatchObject({ blobs: 1, blobBytes: 900 })
+    await first.close()
+    rmdirSync(pathOf(first.dataDir, digest))
+    writeFileSync(pathOf(first.dataDir, digest), content('stuck', 900))
+
+    const second = await opened({ dataDir: first.dataDir, maxBytes: 1000 })
+    expect(existsSync(pathOf(first.dataDir, digest))).toBe(false)
+    expect(rowsOf(first.dataDir, 'SELECT state FROM blobs')).toEqual([{ state: 'present' }])
+    expect(second.usage()).toMatchObject({ blobs: 1, blobBytes: 900 })
+  })
+
+  it('never comes from publishing and deleting at the same time', async () => {
+    const stores = await opened()
+    const bytes = content('contested', 2000)
+    const digest = digestOf(bytes)
+    for (let round = 0; round < 50; round++) {
+      const work = [
+        publish(stores, bytes),
+        stores.blobs.delete(digest),
+        publish(stores, bytes),
+        stores.blobs.delete(digest),
+      ]
+      await Promise.all(work)
+      const files = blobFiles(stores.dataDir).map(file => file.digest)
+      expect(rowsOf(stores.dataDir, 'SELECT digest FROM blobs').map(row => row.digest)).toEqual(files)
+      expect(stores.usage().blobs).toBe(files.length)
+    }
   })
 
   it('is adopted when only the row was lost', async () => {
@@ -332,14 +372,40 @@ describe('open files', () => {
 
   it('are not closed under a read that is under way', async () => {
     const stores = await opened()
-    const bytes = content('slow', 4_000_000)
+    const bytes = content('slow', 32_000_000)
     const blob = await stores.blobs.open(await publish(stores, bytes))
     const buffer = Buffer.alloc(bytes.byteLength)
-    const reading = blob?.read(buffer, 0, buffer.byteLength)
-    await blob?.close()
+    const order: string[] = []
+    const reading = blob?.read(buffer, 0, buffer.byteLength).finally(() => order.push('read'))
+    const closing = blob?.close().finally(() => order.push('closed'))
     const count = (await reading) ?? 0
+    await closing
+    expect(order).toEqual(['read', 'closed'])
     expect(count).toBeGreaterThan(0)
     expect(buffer.subarray(0, count).equals(bytes.subarray(0, count))).toBe(true)
+  })
+})
+
+describe('work on one key', () => {
+  it('happens one after the other, also after a failure, and leaves nothing behind', async () => {
+    const turns = new Turns<string>()
+    const order: string[] = []
+    const work =
+      (name: string, fails = false) =>
+      async (): Promise<void> => {
+        order.push(`${name} begins`)
+        await Promise.resolve()
+        order.push(`${name} ends`)
+        if (fails) throw new Error(name)
+      }
+    const failing = turns.run('key', work('a', true))
+    const following = turns.run('key', work('b'))
+    expect(turns.isBusy('key')).toBe(true)
+    await expect(failing).rejects.toThrow('a')
+    await following
+    await turns.idle()
+    expect(order).toEqual(['a begins', 'a ends', 'b begins', 'b ends'])
+    expect(turns.isBusy('key')).toBe(false)
   })
 })
 

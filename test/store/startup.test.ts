@@ -96,6 +96,8 @@ it('no request scans a table: reading, publishing, evicting and listing go by in
   expect(plans.filter(plan => inOrder.test(plan)).length).toBeGreaterThanOrEqual(2)
   expect(plans.filter(plan => bigTable.test(plan) && !inOrder.test(plan))).toEqual([])
   expect(plans.filter(plan => plan.includes('TEMP B-TREE'))).toEqual([])
+  // Not by the upstream alone, which every link has.
+  expect(plans.filter(plan => plan.includes('links_confirmed (upstream=? AND digest=?)'))).toHaveLength(1)
 })
 
 it('seeds an index that the stores take for their own', async () => {
