@@ -34,11 +34,13 @@ export async function headBlob(
 }
 
 /** `GET /v2/<name>/blobs/<digest>`: whole, one range or several; from the store or from the running download. */
-export async function getBlob(deps: BlobRouteDeps, { exchange, target, digest, signal }: BlobRequest): Promise<void> {
+export async function getBlob(deps: BlobRouteDeps, request: BlobRequest): Promise<void> {
+  const { exchange, target, digest, signal } = request
+  // Who has it already needs the right to it and nothing more: no download is started for a 304.
+  if (isNotModified(exchange, digest)) return await headBlob(deps, request)
   const blob = await deps.blobs.open(target, digest, signal)
   try {
     exchange.outcome = blob.outcome
-    if (isNotModified(exchange, digest)) return replyEmpty(exchange, 304, blobHeaders(exchange, digest))
     const wanted = wantedRange(exchange, digest, blob.size)
     if (wanted.kind === 'multi' && blob.size !== undefined)
       return await sendParts({ deps, exchange, blob, digest, ranges: wanted.ranges, size: blob.size })
@@ -92,8 +94,12 @@ async function sendParts({ deps, exchange, blob, digest, ranges, size }: Parts):
   const headers = blobHeaders(exchange, digest, `multipart/byteranges; boundary=${boundary}`)
   headers.push('content-length', String(length))
   start(exchange, 206, headers)
+  const write = (bytes: Buffer): void => {
+    exchange.wrote(bytes.length)
+    exchange.res.write(bytes)
+  }
   for (const [index, range] of ranges.entries()) {
-    exchange.res.write(heads[index])
+    write(heads[index] ?? nothing)
     const reader = blob.reader(range)
     try {
       await sendBytes({ exchange, reader, range, watch: deps.watch })
@@ -101,9 +107,11 @@ async function sendParts({ deps, exchange, blob, digest, ranges, size }: Parts):
       reader.close()
     }
   }
-  exchange.res.write(tail)
+  write(tail)
   finish(exchange)
 }
+
+const nothing = Buffer.alloc(0)
 
 /** From here on Node itself refuses to end the response with another number of bytes than was announced (P-58). */
 function start(exchange: Exchange, status: number, headers: HeaderList): void {

@@ -50,7 +50,7 @@ export function createRegistryHandler(deps: RegistryDeps): (req: IncomingMessage
         .catch((error: unknown) => replyError(exchange, error))
         .then(
           () => ended(deps, exchange),
-          () => undefined,
+          () => res.destroy(),
         )
     } catch (error) {
       replyError(exchange, error)
@@ -62,11 +62,12 @@ export function createRegistryHandler(deps: RegistryDeps): (req: IncomingMessage
 /** Reports when the last byte has left, or the client. */
 function ended(deps: RegistryDeps, exchange: Exchange): void {
   const { res } = exchange
-  if (res.writableFinished || res.closed) return deps.report(exchange)
-  res.once('close', () => {
+  const report = (): void => {
     exchange.complete = res.writableFinished
     deps.report(exchange)
-  })
+  }
+  if (res.writableFinished || res.closed) report()
+  else res.once('close', report)
 }
 
 type Located = { readonly route: Route; readonly target: Target | undefined }

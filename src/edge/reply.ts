@@ -45,10 +45,15 @@ export function replyError(exchange: Exchange, thrown: unknown): void {
   replyBytes(exchange, error.status, headers, Buffer.from(`${JSON.stringify({ errors: [entry] })}\n`))
 }
 
-/** Ends the connection early: what was sent leaves, then FIN. */
-export function cut(exchange: Exchange): void {
+/**
+ * Ends the connection early: what was sent leaves, then FIN. In HTTP/1.0 an end by FIN may be all that marks the end of a body, so that only
+ * a reset tells a broken one.
+ */
+function cut(exchange: Exchange): void {
   exchange.cut = true
-  exchange.res.socket?.destroySoon()
+  const { socket } = exchange.res
+  if (exchange.req.httpVersion === '1.0') socket?.resetAndDestroy()
+  else socket?.destroySoon()
 }
 
 function publicError(exchange: Exchange, thrown: unknown): RegistryError {

@@ -99,8 +99,8 @@ class Writer {
 
   async write(bytes: Uint8Array): Promise<void> {
     const { promise: flushed, resolve } = Promise.withResolvers<void>()
-    const flowing = this.#res.write(bytes, () => resolve())
-    if (flowing) return await this.unlessGone(flushed)
+    // What write() returns says nothing here: one chunk never fills Node's buffer, however long the client has taken nothing.
+    this.#res.write(bytes, () => resolve())
     const waiting = this.#watch.start(this.#res, bytes.length)
     try {
       await this.unlessGone(flushed)

@@ -116,8 +116,11 @@ function urlOf(server: Server, { host }: Address): string {
 
 async function close(server: Server, drainMs: number): Promise<void> {
   const closed = new Promise<void>(resolve => server.close(() => resolve()))
+  // Connections whose answers end from now on stay open for the next request, which nobody will make.
   server.closeIdleConnections()
+  const idle = setInterval(() => server.closeIdleConnections(), 100)
   const deadline = setTimeout(() => server.closeAllConnections(), drainMs)
   await closed
+  clearInterval(idle)
   clearTimeout(deadline)
 }
