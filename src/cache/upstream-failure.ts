@@ -10,6 +10,7 @@ import {
 } from '../oci/errors.ts'
 import { ManifestRefused } from '../oci/manifest.ts'
 import { UpstreamError } from '../upstream/upstream.ts'
+import { FillError } from './fill-error.ts'
 
 /** What was asked of upstream, in the words that the client used. `reference`: a tag, a digest, or nothing for a tag list. */
 export type Subject = {
@@ -26,6 +27,8 @@ export type Subject = {
  */
 export function toRegistryError(error: unknown, subject: Subject): RegistryError {
   if (error instanceof RegistryError) return error
+  // Before its first byte only: upstream offered another size than its manifest says (F-8), or the bytes ended before they began.
+  if (error instanceof FillError) return badGateway(`what upstream sends cannot be used (${error.reason})`, error)
   if (!(error instanceof UpstreamError))
     return new RegistryError(500, 'UNKNOWN', 'something went wrong inside this cache; its log says more', {
       cause: error,
