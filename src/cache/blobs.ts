@@ -172,8 +172,9 @@ export class Blobs {
     const fill = running ?? this.#start(target, digest, false)
     const member = fill.join()
     try {
-      const size = await untilAborted(fill.opened, signal)
-      return this.#cold({ target, fill, size, member, outcome: running ? 'joined' : 'fill' })
+      await untilAborted(fill.opened, signal)
+      // Not what upstream said when it began: whoever joins late may know more.
+      return this.#cold({ target, fill, size: fill.size, member, outcome: running ? 'joined' : 'fill' })
     } catch (error) {
       member.close()
       const own = this.#running.get(fill) === keyOf(target, digest)
