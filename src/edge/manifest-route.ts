@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache'
 import type { Manifests, ServedManifest } from '../cache/manifests.ts'
 import { accepts, parseAccept } from '../oci/accept.ts'
 import { manifestUnknown } from '../oci/errors.ts'
@@ -40,20 +41,63 @@ function reply(exchange: Exchange, manifest: ServedManifest, reference: Referenc
 function refuseUnaccepted(exchange: Exchange, manifest: ServedManifest, reference: Reference): void {
   // Node joins several Accept lines with commas (P-31).
   const { accept } = exchange.req.headers
-  if (accept === undefined || accepts(parseAccept(accept), manifest.mediaType)) return
+  if (accept === undefined || isAccepted(accept, manifest.mediaType)) return
   throw manifestUnknown(
     referenceText(reference),
     `it is a ${manifest.mediaType}, which the Accept header does not allow`,
   )
 }
 
+const acceptAnswers = new LRUCache<string, boolean>({ max: 512 })
+
+/** Clients send the same few Accept headers over and over. */
+function isAccepted(accept: string, mediaType: string): boolean {
+  const key = `${mediaType} ${accept}`
+  const known = acceptAnswers.get(key)
+  if (known !== undefined) return known
+  const answer = accepts(parseAccept(accept), mediaType)
+  if (key.length <= 1024) acceptAnswers.set(key, answer)
+  return answer
+}
+
 function manifestHeaders(exchange: Exchange, manifest: ServedManifest): HeaderList {
-  const { digest, mediaType, byTag, outcome, ageMs, ttlMs } = manifest
+  const { byTag, outcome, ageMs } = manifest
   const headers = commonHeaders(exchange)
-  headers.push('content-type', mediaType, 'docker-content-digest', digest, 'etag', etagOf(digest))
-  headers.push('cache-control', byTag ? 'no-cache' : immutable, 'vary', 'Accept')
-  headers.push('cache-status', formatCacheStatus({ outcome, key: digest, ...(ttlMs === undefined ? {} : { ttlMs }) }))
+  const prepared = preparedOf(manifest)
+  headers.push(...prepared.content, 'cache-control', byTag ? 'no-cache' : immutable)
+  headers.push('cache-status', cacheStatusOf(manifest, prepared))
   if (byTag && outcome !== 'fill') headers.push('age', String(Math.max(0, Math.floor(ageMs / 1000))))
   for (const warning of manifest.warnings) headers.push('warning', warning)
   return headers
+}
+
+/** What stays the same for a manifest as long as it is in memory, and the last `Cache-Status`, which changes once a second. */
+type Prepared = { readonly content: readonly string[]; statusKey: string; status: string }
+
+function preparedOf({ slot, mediaType, digest }: ServedManifest): Prepared {
+  const known = slot.headers
+  if (isPrepared(known)) return known
+  const content = ['content-type', mediaType, 'docker-content-digest', digest, 'etag', etagOf(digest), 'vary', 'Accept']
+  const prepared: Prepared = { content, statusKey: '', status: '' }
+  slot.headers = prepared
+  return prepared
+}
+
+function isPrepared(value: unknown): value is Prepared {
+  return typeof value === 'object' && value !== null && 'statusKey' in value
+}
+
+function cacheStatusOf({ outcome, digest, ageMs, ttlMs }: ServedManifest, prepared: Prepared): string {
+  // What is left of the freshness, in whole seconds; negative when it is stale (RFC 9211 §2.2).
+  const left = ttlMs === undefined ? undefined : Math.floor((ttlMs - ageMs) / 1000)
+  const key = `${outcome} ${left}`
+  if (prepared.statusKey !== key) {
+    prepared.statusKey = key
+    prepared.status = formatCacheStatus({
+      outcome,
+      key: digest,
+      ...(left === undefined ? {} : { ttlMs: left * 1000 }),
+    })
+  }
+  return prepared.status
 }
