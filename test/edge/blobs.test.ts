@@ -5,7 +5,7 @@ import { digestOf } from '../../src/oci/digest.ts'
 import { pseudoRandomBytes } from '../fakes/image.ts'
 import { startTestLayover } from '../fakes/layover.ts'
 import { exchangeRaw, parseResponse, rawRequest } from '../fakes/raw-client.ts'
-import { errorCode, get, head, openStream, usingLayover } from './pulling.ts'
+import { errorCode, get, head, openStream, untilStored, usingLayover } from './pulling.ts'
 
 const room = usingLayover()
 const size = 200_000
@@ -46,6 +46,7 @@ describe('whole blobs', () => {
       ])
         expect(headers).not.toHaveProperty(foreign)
       expect(body.equals(bytes)).toBe(true)
+      await untilStored(room.layover)
     }
     expect(blobGets()).toBe(1)
   })
@@ -53,6 +54,7 @@ describe('whole blobs', () => {
   test('P-49: a hit needs no upstream', async () => {
     const { bytes, path } = blob()
     await get(room.layover, path)
+    await untilStored(room.layover)
     await room.registry.stop()
     expect((await get(room.layover, path)).body.equals(bytes)).toBe(true)
   })
@@ -217,6 +219,7 @@ describe('HEAD', () => {
   test('P-46: HEAD has the headers of GET on a hit, and ignores ranges (P-56)', async () => {
     const { path } = blob()
     await get(room.layover, path)
+    await untilStored(room.layover)
     const { headers: ofGet } = await get(room.layover, path)
     const { status, headers: ofHead, body } = await head(room.layover, path, { range: 'bytes=0-1' })
     expect([status, body.length]).toEqual([200, 0])

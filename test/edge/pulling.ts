@@ -123,6 +123,11 @@ export async function accessLines(layover: TestLayover, atLeast: number): Promis
   })
 }
 
+/** Until so many blobs are in the store: the last byte of a download leaves a moment before its file is published. */
+export async function untilStored(layover: TestLayover, blobs = 1): Promise<void> {
+  await eventually(async () => ((await layover.metric('layover_storage_blobs')) >= blobs ? true : undefined))
+}
+
 /** What `look` gives as soon as it gives something. For what happens in another turn and reports itself nowhere. */
 export async function eventually<T>(look: () => T | undefined | Promise<T | undefined>, withinMs = 5_000): Promise<T> {
   const deadline = performance.now() + withinMs

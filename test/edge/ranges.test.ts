@@ -5,7 +5,7 @@ import { digestOf } from '../../src/oci/digest.ts'
 import { pseudoRandomBytes } from '../fakes/image.ts'
 import { startTestLayover } from '../fakes/layover.ts'
 import type { RawResponse } from '../fakes/raw-client.ts'
-import { errorCode, eventually, get, head, openStream, usingLayover } from './pulling.ts'
+import { errorCode, get, head, openStream, untilStored, usingLayover } from './pulling.ts'
 
 const room = usingLayover()
 const size = 1_000_000
@@ -23,6 +23,7 @@ async function bring(state: State): Promise<() => void> {
   if (state === 'cold') return () => undefined
   if (state === 'hit') {
     await get(room.layover, path)
+    await untilStored(room.layover)
     await room.registry.stop()
     return () => undefined
   }
@@ -172,7 +173,7 @@ describe('many ranges', () => {
       stream.leave()
     }
     gate.release()
-    await eventually(async () => ((await room.layover.metric('layover_storage_blobs')) === 1 ? true : undefined))
+    await untilStored(room.layover)
     expect(room.registry.count({ method: 'GET', path: /blobs/ })).toBe(1)
     await room.registry.stop()
     expect((await get(room.layover, path)).body.equals(bytes)).toBe(true)
