@@ -17,6 +17,8 @@ export type Bench = {
 /** One bar: a promise about speed, a way to measure it, and where the limit is. */
 export type Bar = {
   readonly name: string
+  /** Needs a loopback with smaller buffers than the system's, see `network.ts`. */
+  readonly ownNetwork?: boolean
   measure(bench: Bench): Promise<readonly Verdict[]>
 }
 

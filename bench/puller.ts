@@ -28,7 +28,6 @@ export type PullReport = {
 
 // One buffer for all: nobody looks at the bytes.
 const buffer = Buffer.allocUnsafe(1024 * 1024)
-const never = new Promise<void>(() => undefined)
 
 class Connection {
   readonly #socket: Socket
@@ -142,6 +141,6 @@ async function pullOnce(plan: PullPlan): Promise<{ bodies: readonly Body[]; fail
 if (import.meta.main) {
   const plan = JSON.parse(process.argv[2] ?? '{}') as PullPlan
   process.stdout.write(`${JSON.stringify(await pull(plan))}\n`)
-  // Stalled connections stay open until somebody ends this process.
-  if (plan.stallAfterBytes !== undefined) await never
+  // Stalled connections stay open until somebody ends this process; a socket that does not read would not keep it alive.
+  if (plan.stallAfterBytes !== undefined) setInterval(() => undefined, 60_000)
 }

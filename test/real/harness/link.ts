@@ -22,8 +22,8 @@ export type Link = {
 export type LinkOptions = {
   /** `host:port` of the server behind. */
   readonly to: string
-  /** The cap on what comes from the server; absent: none. */
-  readonly bytesPerSecond?: number
+  /** The cap on what comes from the server, perhaps one that changes; absent: none. */
+  readonly bytesPerSecond?: number | (() => number)
   readonly port?: number
 }
 
