@@ -1,6 +1,27 @@
 #!/usr/bin/env node
-import { run } from './cli/program.ts'
-import { systemTerminal } from './cli/terminal.ts'
+import { existsSync, mkdirSync } from 'node:fs'
+import { enableCompileCache } from 'node:module'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+
+// File reads share this pool with fsync and name look-ups, and a slow disk must not hold up the fast parts. Four is Node's default; it is read
+// at the pool's first use, which comes later than this.
+process.env.UV_THREADPOOL_SIZE ??= '16'
+
+// Compiled code is kept from start to start: that saves time and the 25 MiB of the type stripper. In a directory of our own user, because who can write
+// to it decides what is run; where there is none, nothing is kept. (mkdir with `recursive` never returns for some paths, such as below /proc.)
+if (process.env.NODE_COMPILE_CACHE === undefined) {
+  const home = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache')
+  try {
+    if (!existsSync(home)) mkdirSync(home)
+    enableCompileCache(join(home, 'layover'))
+  } catch {
+    // A slower start.
+  }
+}
+
+const { run } = await import('./cli/program.ts')
+const { systemTerminal } = await import('./cli/terminal.ts')
 
 // `layover config show | head` closes the pipe early; that is no error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
