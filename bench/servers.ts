@@ -158,7 +158,7 @@ export function startCacheNginx(upstream: string): Promise<Server> {
 
 /** Debian's docker-registry as a pull-through cache. */
 export async function startCacheRegistry(upstream: string): Promise<Server> {
-  const registry = await startRegistry({ proxyOf: `http://${upstream}` })
+  const registry = await startRegistry({ proxyOf: `http://${upstream}`, accessLog: false })
   return {
     name: 'docker-registry proxy',
     host: registry.host,
@@ -171,6 +171,8 @@ export async function startCacheRegistry(upstream: string): Promise<Server> {
 export async function startLayover(upstream: string): Promise<Server> {
   const layover = await startLayoverProcess({
     upstreams: { 'docker.io': false, 'registry.bench': { default: true, url: `http://${upstream}`, insecure: true } },
+    // As the peers: no access log.
+    settings: { log: { access: false } },
   })
   return {
     name: 'layover',

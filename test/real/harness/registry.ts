@@ -33,6 +33,8 @@ export type RegistryOptions = {
   readonly tokens?: TokenServer
   /** Pull-through mode: what it caches for. */
   readonly proxyOf?: string
+  /** false: it writes no access log, and {@link Registry.requests} is empty. */
+  readonly accessLog?: boolean
 }
 
 export async function startRegistry(options: RegistryOptions = {}): Promise<Registry> {
@@ -83,10 +85,11 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
 }
 
 // JSON is YAML.
-function registryConfig(directory: string, host: string, { authority, tokens, proxyOf }: RegistryOptions): unknown {
+function registryConfig(directory: string, host: string, options: RegistryOptions): unknown {
+  const { authority, tokens, proxyOf, accessLog = true } = options
   return {
     version: '0.1',
-    log: { level: 'warn' },
+    log: { level: 'warn', accesslog: { disabled: !accessLog } },
     storage: { filesystem: { rootdirectory: join(directory, 'storage') }, cache: { blobdescriptor: 'inmemory' } },
     http: {
       addr: host,
