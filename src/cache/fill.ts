@@ -265,6 +265,8 @@ export class Fill {
     const known = this.#size ?? this.#deps.expectedSize
     if (size !== undefined && known !== undefined && size !== known)
       throw new FillError('size_mismatch', `upstream offers ${size} bytes, ${known} were expected`)
+    // Blobs of no bytes are never downloaded. Refused here, because an answer of length 0 is complete with its headers (F-31).
+    if (size === 0) throw new FillError('size_mismatch', 'upstream offers no bytes at all')
     if (size !== undefined && size < this.received)
       throw new FillError('size_mismatch', `upstream offers ${size} bytes, ${this.received} have arrived before`)
     this.#size = size ?? known
