@@ -15,6 +15,7 @@ import { commonHeaders } from './headers.ts'
 import { serveReferrers, serveTags } from './list-route.ts'
 import { serveManifest } from './manifest-route.ts'
 import { replyBytes, replyError } from './reply.ts'
+import { pathOf } from './report.ts'
 import { checkRequest, isBodyLeftUnread } from './request-checks.ts'
 import type { WriteWatch } from './send-bytes.ts'
 
@@ -88,7 +89,7 @@ function handle(deps: RegistryDeps, parse: (url: string) => Located, exchange: E
     case 'catalog':
       throw nameUnknown('_catalog', 'this cache has no catalog: ask the registry itself')
     case 'none':
-      throw nameUnknown(req.url ?? '', 'there is no such endpoint; the registry API lives under /v2/')
+      throw nameUnknown(pathOf(req.url), 'there is no such endpoint; the registry API lives under /v2/')
     default:
       if (!target) throw nameUnknown(route.name)
       return serve(deps, exchange, route, target)

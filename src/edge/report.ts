@@ -47,7 +47,7 @@ export function createReport({
   }
 }
 
-/** The query may hold anything a client likes to send, so only the path is logged; the namespace is in `upstream`. */
-function pathOf(url: string | undefined): string {
+/** The query may hold anything a client likes to send, so only the path is shown and logged; the namespace is in `upstream`. */
+export function pathOf(url: string | undefined): string {
   return (url ?? '').split('?', 1)[0]?.slice(0, 600) ?? ''
 }
