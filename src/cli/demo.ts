@@ -47,12 +47,9 @@ export async function runDemo(options: DemoOptions = {}): Promise<number> {
   const { clients = 8, layers = 4, layerBytes = 8 * MiB, bytesPerSecond = 32 * MiB } = options
   const screen = openScreen(options.output ?? process.stdout, options.environment ?? process.env)
   const demoImage = image({ layers: Array.from({ length: layers }, (_, n) => noiseLayer(`demo-${n}`, layerBytes)) })
-  const signal = AbortSignal.any([
-    AbortSignal.timeout(limitMs),
-    ...(options.signal === undefined ? [] : [options.signal]),
-  ])
   await using undo = new AsyncDisposableStack()
   undo.defer(() => screen.close())
+  const signal = AbortSignal.any([AbortSignal.timeout(limitMs), options.signal ?? interruption(undo)])
   const dataDir = await mkdtemp(join(tmpdir(), 'layover-demo-'))
   undo.defer(() => rm(dataDir, { recursive: true, force: true }))
   const registry = await startDemoRegistry({ repository, tag, image: demoImage, bytesPerSecond })
@@ -67,6 +64,17 @@ export async function runDemo(options: DemoOptions = {}): Promise<number> {
     screen.failure(error)
     return 1
   }
+}
+
+/** Aborts on Ctrl-C, so that an impatient visitor leaves nothing behind either. */
+function interruption(undo: AsyncDisposableStack): AbortSignal {
+  const controller = new AbortController()
+  const abort = (): void => controller.abort(new Error('interrupted'))
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(name, abort)
+    undo.defer(() => void process.off(name, abort))
+  }
+  return controller.signal
 }
 
 async function perform(stage: Stage): Promise<number> {
