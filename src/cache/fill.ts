@@ -245,7 +245,7 @@ export class Fill {
       )
     } catch (error) {
       this.#abort.signal.throwIfAborted()
-      if (isWrongSize(error)) source.reject(error.reason)
+      if (isWrongSize(error)) this.#reject('size_mismatch')
       await source.afterFailure(error, {
         received: this.received,
         progress: this.received - before,
@@ -374,11 +374,17 @@ export class Fill {
   #verify(): void {
     const actual = finish(algorithmOf(this.digest), this.#hash)
     if (actual !== this.digest) {
-      this.#deps.source.reject('digest_mismatch')
+      this.#reject('digest_mismatch')
       throw new FillError('digest_mismatch', `upstream sent ${this.received} bytes that hash to ${actual}`)
     }
     this.#size = this.received
     this.#verified = true
+  }
+
+  #reject(reason: 'digest_mismatch' | 'size_mismatch'): void {
+    const { source, observer } = this.#deps
+    source.reject(reason)
+    observer.contentRejected({ upstream: source.upstream, kind: 'blob', digest: this.digest, reason })
   }
 
   async #publish(): Promise<FillEnd> {

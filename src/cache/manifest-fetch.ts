@@ -25,7 +25,7 @@ export async function fetchByDigest(origin: Origin, digest: Digest, firstSource 
   for (let source = firstSource; source < upstream.sources; source++) {
     try {
       const answer = await upstream.getManifest(repository, digest, { source })
-      return believe(origin, answer, digest)
+      return believe(origin, answer, { asked: digest, expected: digest })
     } catch (error) {
       if (!(error instanceof UpstreamError) || (source === 0 && isFinal(error))) throw error
       firstError ??= error
@@ -41,7 +41,8 @@ export async function fetchByDigest(origin: Origin, digest: Digest, firstSource 
 export async function fetchByTag(origin: Origin, tag: string, source = 0): Promise<FetchedManifest> {
   const answer = await origin.upstream.getManifest(origin.repository, tag, { source })
   const claimed = answer.digest
-  return believe(origin, answer, claimed !== undefined && isDigest(claimed) ? claimed : undefined)
+  const expected = claimed !== undefined && isDigest(claimed) ? claimed : undefined
+  return believe(origin, answer, { asked: undefined, expected })
 }
 
 /** GET by tag from the mirrors in order, for when upstream itself cannot be asked. Undefined: none of them gave it. */
@@ -61,27 +62,31 @@ function isFinal({ failure }: UpstreamError): boolean {
   return failure === 'notFound' || failure === 'denied' || failure === 'refused'
 }
 
-function believe(
-  { upstream, observer }: Origin,
-  answer: UpstreamManifest,
-  expected: Digest | undefined,
-): FetchedManifest {
+/** `asked`: the digest in the request. `expected`: the one that the bytes must have. */
+type Expectation = { readonly asked: Digest | undefined; readonly expected: Digest | undefined }
+
+function believe(origin: Origin, answer: UpstreamManifest, { asked, expected }: Expectation): FetchedManifest {
   const digest = digestOf(answer.bytes, expected ? algorithmOf(expected) : 'sha256')
   if (expected && digest !== expected) {
-    observer.upstreamRequest({ upstream: upstream.name, kind: 'manifest', outcome: 'digest_mismatch', seconds: 0 })
+    tellRejected(origin, asked, 'digest_mismatch')
     const message = `the manifest ${expected} came with the bytes of ${digest}`
-    throw new UpstreamError('invalid', upstream.name, 'digest_mismatch', message)
+    throw new UpstreamError('invalid', origin.upstream.name, 'digest_mismatch', message)
   }
-  const parsed = readAsManifest(upstream, answer)
+  const parsed = readAsManifest(origin, answer, asked)
   return { record: { digest, mediaType: parsed.mediaType, bytes: answer.bytes }, parsed, warnings: answer.warnings }
 }
 
 /** A document that is no manifest is upstream's failure; what a client is told about it is the cause (P-34, P-36, P-115). */
-function readAsManifest(upstream: Upstream, answer: UpstreamManifest): ParsedManifest {
+function readAsManifest(origin: Origin, answer: UpstreamManifest, asked: Digest | undefined): ParsedManifest {
   try {
     return readManifest(answer.bytes, answer.mediaType)
   } catch (error) {
     if (!(error instanceof ManifestRefused)) throw error
-    throw new UpstreamError('invalid', upstream.name, 'manifest_refused', error.message, { cause: error })
+    tellRejected(origin, asked, error.reason)
+    throw new UpstreamError('invalid', origin.upstream.name, 'manifest_refused', error.message, { cause: error })
   }
+}
+
+function tellRejected({ upstream, observer }: Origin, digest: Digest | undefined, reason: string): void {
+  observer.contentRejected({ upstream: upstream.name, kind: 'manifest', digest, reason })
 }

@@ -17,6 +17,8 @@ export interface Observer {
   fillStarted(upstream: string): void
   fillResumed(upstream: string, reason: string): void
   fillEnded(event: FillEnded): void
+  /** Upstream answered, and what it sent was refused for what it is. None of it is kept, no client gets it as complete. */
+  contentRejected(event: ContentRejected): void
   evicted(blobs: number, bytes: number): void
   /** A store did not do what it was asked; the pull went on. */
   storeFailed(operation: string, error: unknown): void
@@ -33,6 +35,15 @@ export type FillEnded = {
   readonly error: unknown
 }
 
+export type ContentRejected = {
+  readonly upstream: string
+  readonly kind: UpstreamKind
+  /** The digest that was asked for; undefined when it was asked by tag. */
+  readonly digest: string | undefined
+  /** `digest_mismatch`, `size_mismatch`, or why the bytes are no manifest. */
+  readonly reason: string
+}
+
 export type UpstreamKind = 'manifest' | 'blob' | 'tags' | 'referrers' | 'token' | 'ping'
 
 export const silentObserver: Observer = {
@@ -43,6 +54,7 @@ export const silentObserver: Observer = {
   fillStarted() {},
   fillResumed() {},
   fillEnded() {},
+  contentRejected() {},
   evicted() {},
   storeFailed() {},
 }

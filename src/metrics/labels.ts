@@ -1,4 +1,5 @@
 import type { Outcome } from '../log/outcome.ts'
+import type { ManifestRefusal } from '../oci/manifest.ts'
 
 /**
  * The closed vocabularies of label values. A value from outside, or one that nobody thought of, becomes `other`:
@@ -28,6 +29,29 @@ export const requestKinds: readonly RequestKind[] = ['manifest', 'blob', 'tags',
 export const upstreamKinds = ['manifest', 'blob', 'tags', 'referrers', 'token', 'ping'] as const
 
 export const fillOutcomes = ['published', 'uncached', 'failed', 'cancelled'] as const
+
+/** Bytes that are not those that were asked for, by what was asked for. An alert looks at each, so each is a series from the start. */
+export const wrongBytes = [
+  ['manifest', 'digest_mismatch'],
+  ['blob', 'digest_mismatch'],
+  ['blob', 'size_mismatch'],
+] as const
+
+const manifestRefusals: Readonly<Record<ManifestRefusal, true>> = {
+  syntax: true,
+  error_body: true,
+  schema_1: true,
+  media_type: true,
+  media_type_mismatch: true,
+  ambiguous: true,
+  structure: true,
+}
+
+/** Why content was refused. */
+export const rejections: readonly string[] = [
+  ...new Set(wrongBytes.map(([, reason]) => reason)),
+  ...Object.keys(manifestRefusals),
+]
 
 /** Why a download is broken beyond doubt, or breaks often: each is a series from the start, so that the first event shows as an increase. */
 export const frequentReasons = [

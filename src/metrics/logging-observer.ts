@@ -1,7 +1,7 @@
 import type { Log } from '../log/log.ts'
 import type { Observer } from '../log/observer.ts'
 
-/** Counts everything and logs what an operator should see: one line for each download that failed, each store failure, each change of an upstream's state. */
+/** Counts everything and logs what an operator should see: one line for each download that failed, each answer that was refused for its content, each store failure, each change of an upstream's state. */
 export function loggingObserver(counting: Observer, log: Log): Observer {
   const states = new Map<string, string>()
   return {
@@ -25,6 +25,10 @@ export function loggingObserver(counting: Observer, log: Log): Observer {
       counting.fillEnded(event)
       if (event.outcome === 'failed') log.warn(event, 'download failed')
       else log.debug(event, 'download ended')
+    },
+    contentRejected({ upstream, kind, digest, reason }) {
+      counting.contentRejected({ upstream, kind, digest, reason })
+      log.warn({ upstream, kind, digest, reason }, 'refused what upstream sent')
     },
     evicted(blobs, bytes) {
       counting.evicted(blobs, bytes)

@@ -12,9 +12,11 @@ import {
   noUpstream,
   other,
   outcomes,
+  rejections,
   type RequestKind,
   requestKinds,
   upstreamKinds,
+  wrongBytes,
 } from './labels.ts'
 import { defineSeries, type Series } from './series.ts'
 import { type MetricsSnapshot, takeSnapshot } from './snapshot.ts'
@@ -169,6 +171,7 @@ function observeRequests(series: Series, upstreams: readonly string[]): Metrics[
 function observeUpstreams(series: Series, upstreams: readonly string[]) {
   const upstreamOf = bounded(upstreams)
   const kindOf = bounded(upstreamKinds)
+  const rejectionOf = bounded(rejections)
   const durations = new Map<string, Histogram.Internal<string>>()
   const duration = (upstream: string, kind: string): Histogram.Internal<string> => {
     const key = `${upstream}\0${kind}`
@@ -192,6 +195,9 @@ function observeUpstreams(series: Series, upstreams: readonly string[]) {
     },
     upstreamState(upstream, state) {
       series.state.cell(upstreamOf(upstream)).value = stateNumbers[state]
+    },
+    contentRejected({ upstream, kind, reason }) {
+      add(series.rejected.cell(upstreamOf(upstream), kindOf(kind), rejectionOf(reason)))
     },
   } satisfies Partial<Observer>
 }
@@ -236,6 +242,7 @@ function startAtZero(series: Series, upstreams: readonly string[]): void {
     series.running.cell(upstream)
     for (const outcome of fillOutcomes) series.fills.cell(upstream, outcome)
     for (const reason of frequentReasons) series.failed.cell(upstream, reason)
+    for (const [kind, reason] of wrongBytes) series.rejected.cell(upstream, kind, reason)
     for (const kind of upstreamKinds) series.fetched.cell(upstream, kind)
     for (const kind of ['manifest', 'blob'] as const) {
       series.served.cell(upstream, kind)

@@ -50,6 +50,13 @@ export function defineSeries(registry: Registry) {
     'upstream',
     'reason',
   )
+  const rejected = counter(
+    'layover_content_rejected_total',
+    'Answers of upstreams that were refused for their content: wrong bytes, wrong size, or no manifest.',
+    'upstream',
+    'kind',
+    'reason',
+  )
   const firstByte = histogram(
     'layover_time_to_first_byte_seconds',
     'Time from the arrival of a request to the first byte of its body.',
@@ -108,6 +115,7 @@ export function defineSeries(registry: Registry) {
     fills,
     failed,
     resumed,
+    rejected,
     firstByte,
     duration,
     state,

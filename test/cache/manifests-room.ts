@@ -1,6 +1,6 @@
 import { createManifests, type Manifests, type TagSettings } from '../../src/cache/manifests.ts'
 import { createRights, type ManifestRights } from '../../src/cache/rights.ts'
-import { type Observer, silentObserver } from '../../src/log/observer.ts'
+import { type ContentRejected, type Observer, silentObserver } from '../../src/log/observer.ts'
 import type { Digest } from '../../src/oci/digest.ts'
 import type { ParsedManifest } from '../../src/oci/manifest.ts'
 import type { MetadataStore } from '../../src/store/stores.ts'
@@ -21,7 +21,7 @@ export type Room = {
   /** Digests of blobs that are in the blob store. */
   readonly stored: Set<Digest>
   readonly announced: { readonly repository: string; readonly parsed: ParsedManifest; readonly digest: Digest }[]
-  readonly observed: { readonly outcomes: string[]; readonly failures: string[] }
+  readonly observed: { readonly outcomes: string[]; readonly rejected: ContentRejected[]; readonly failures: string[] }
   /** The same stores and upstream in a new process. */
   restart(options?: RoomOptions): Room
 }
@@ -53,10 +53,11 @@ type Kept = Pick<Room, 'clock' | 'upstream' | 'metadata' | 'stored'>
 function roomOver(kept: Kept, options: RoomOptions): Room {
   const { clock, upstream, metadata, stored } = kept
   const announced: Room['announced'] = []
-  const observed: Room['observed'] = { outcomes: [], failures: [] }
+  const observed: Room['observed'] = { outcomes: [], rejected: [], failures: [] }
   const observer: Observer = {
     ...silentObserver,
     upstreamRequest: ({ outcome }) => void observed.outcomes.push(outcome),
+    contentRejected: event => void observed.rejected.push(event),
     storeFailed: operation => void observed.failures.push(operation),
   }
   const upstreams = new Map([upstream, ...(options.others ?? [])].map(each => [each.name, each]))

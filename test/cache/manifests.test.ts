@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { ServedManifest } from '../../src/cache/manifests.ts'
-import { digestOf } from '../../src/oci/digest.ts'
+import type { ContentRejected } from '../../src/log/observer.ts'
+import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { RegistryError } from '../../src/oci/errors.ts'
 import { ociIndexType, ociManifestType } from '../fakes/image.ts'
 import { linkKey } from '../fakes/memory-metadata.ts'
@@ -23,6 +24,14 @@ async function refusal(answer: Promise<unknown>): Promise<RegistryError> {
   if (!(error instanceof RegistryError)) throw new Error('expected a RegistryError', { cause: error })
   return error
 }
+
+/** What who watches is told of it; `digest` is what was asked for. */
+const rejectedManifest = (reason: string, digest?: Digest): ContentRejected => ({
+  upstream: 'docker.io',
+  kind: 'manifest',
+  digest,
+  reason,
+})
 
 /** What must be there for the test to mean anything. */
 function found<T>(value: T | undefined): T {
@@ -519,7 +528,9 @@ describe('a manifest by digest', () => {
     const digest = digestOf(image(1).bytes)
     room.upstream.repository('library/alpine').manifests.set(digest, image(2))
     expect(await refusal(pull(room, digest))).toMatchObject({ status: 502, code: 'MANIFEST_INVALID' })
-    expect(room.observed.outcomes).toEqual(['digest_mismatch'])
+    expect(room.observed.rejected).toEqual([rejectedManifest('digest_mismatch', digest)])
+    // The exchange itself is told by who made it, with the time it took.
+    expect(room.observed.outcomes).toEqual([])
     expect(room.metadata.writes).toEqual([])
     room.upstream.repository('library/alpine').manifests.set(digest, image(1))
     expect(await pull(room, digest)).toMatchObject({ outcome: 'fill' })
@@ -532,7 +543,10 @@ describe('a manifest by digest', () => {
     room.upstream.repository('library/alpine', 1).manifests.set(digest, image(3))
     room.upstream.push('library/alpine', undefined, image(1), { source: 2 })
     expect(await pull(room, digest)).toMatchObject({ digest, outcome: 'fill' })
-    expect(room.observed.outcomes).toEqual(['digest_mismatch', 'digest_mismatch'])
+    expect(room.observed.rejected).toEqual([
+      rejectedManifest('digest_mismatch', digest),
+      rejectedManifest('digest_mismatch', digest),
+    ])
   })
 
   it('is taken from a mirror when upstream cannot be asked, but not when upstream denies it', async () => {
@@ -672,20 +686,22 @@ describe('what upstream should not have sent', () => {
   it.each([
     [
       'P-34: a media type that is not the Content-Type',
+      'media_type_mismatch',
       document({ ...JSON.parse(image(1).bytes.toString()) }, ociIndexType),
     ],
-    ['T-17: an index and an image at once', document(both, ociManifestType)],
-    ['P-115: a web page', document('<!doctype html>', 'text/html')],
-    ['F-31: nothing', document('', ociManifestType)],
-    ['F-31: an error document', document({ errors: [{ code: 'X' }] }, 'application/json')],
-    ['P-115: something else in JSON', document({ hello: 'world' }, 'application/json')],
-  ])('%s is 502 and not kept, by tag and by digest', async (_, content) => {
+    ['T-17: an index and an image at once', 'ambiguous', document(both, ociManifestType)],
+    ['P-115: a web page', 'syntax', document('<!doctype html>', 'text/html')],
+    ['F-31: nothing', 'syntax', document('', ociManifestType)],
+    ['F-31: an error document', 'error_body', document({ errors: [{ code: 'X' }] }, 'application/json')],
+    ['P-115: something else in JSON', 'structure', document({ hello: 'world' }, 'application/json')],
+  ])('%s is 502, told as %s and not kept, by tag and by digest', async (_, reason, content) => {
     const room = manifestsRoom()
     const digest = room.upstream.push('library/alpine', 'latest', content)
     const error = await refusal(pull(room))
     expect(error).toMatchObject({ status: 502, code: 'MANIFEST_INVALID' })
     expect(error.message).toContain('latest')
     expect(await refusal(pull(room, digest))).toMatchObject({ status: 502, code: 'MANIFEST_INVALID' })
+    expect(room.observed.rejected).toEqual([rejectedManifest(reason), rejectedManifest(reason, digest)])
     expect(room.metadata.writes).toEqual([])
   })
 
@@ -696,6 +712,7 @@ describe('what upstream should not have sent', () => {
     const error = await refusal(pull(room, 'old'))
     expect(error).toMatchObject({ status: 404, code: 'MANIFEST_UNKNOWN' })
     expect(error.message).toContain('schema 1')
+    expect(room.observed.rejected).toEqual([rejectedManifest('schema_1')])
     expect(room.metadata.writes).toEqual([])
   })
 
@@ -716,6 +733,7 @@ describe('what upstream should not have sent', () => {
     room.upstream.push('library/alpine', 'latest', image(1))
     room.upstream.claimedDigest = digestOf(image(2).bytes)
     expect(await refusal(pull(room))).toMatchObject({ status: 502 })
+    expect(room.observed.rejected).toEqual([rejectedManifest('digest_mismatch')])
     room.upstream.claimedDigest = 'nonsense'
     expect(await pull(room)).toMatchObject({ digest: digestOf(image(1).bytes) })
   })

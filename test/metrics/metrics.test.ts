@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import type { FillEnded } from '../../src/log/observer.ts'
+import type { ContentRejected, FillEnded, UpstreamKind } from '../../src/log/observer.ts'
 import { outcomes, requestKinds } from '../../src/metrics/labels.ts'
 import { createMetrics, type Metrics, type RequestEvent } from '../../src/metrics/metrics.ts'
 import { namingFaults, parseExposition } from './exposition.ts'
@@ -30,6 +30,13 @@ const ended = (upstream: string, outcome: FillEnded['outcome'], reason?: string)
   error: reason === undefined ? undefined : new Error(reason),
 })
 
+const rejected = (upstream: string, kind: UpstreamKind, reason: string): ContentRejected => ({
+  upstream,
+  kind,
+  digest: 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855',
+  reason,
+})
+
 /** Every kind of event once, so that every metric has a series. */
 function exerciseAll(metrics: Metrics): void {
   for (const kind of requestKinds) for (const outcome of outcomes) metrics.request({ ...event, kind, outcome })
@@ -41,6 +48,7 @@ function exerciseAll(metrics: Metrics): void {
   metrics.fillStarted('docker.io')
   metrics.fillResumed('docker.io', 'reset')
   metrics.fillEnded(ended('docker.io', 'failed', 'digest_mismatch'))
+  metrics.contentRejected(rejected('docker.io', 'manifest', 'schema_1'))
   metrics.evicted(2, 2000)
   metrics.storeFailed('publish', new Error('EIO'))
   metrics.setUsage(() => ({
@@ -96,6 +104,9 @@ describe('what a request counts', () => {
     const metrics = create()
     for (const series of [
       'layover_fills_failed_total{upstream="docker.io",reason="digest_mismatch"}',
+      'layover_content_rejected_total{upstream="docker.io",kind="manifest",reason="digest_mismatch"}',
+      'layover_content_rejected_total{upstream="docker.io",kind="blob",reason="digest_mismatch"}',
+      'layover_content_rejected_total{upstream="registry.example.com:5000",kind="blob",reason="size_mismatch"}',
       'layover_requests_total{upstream="docker.io",kind="manifest",outcome="stale"}',
       'layover_upstream_state{upstream="registry.example.com:5000"}',
       'layover_fills_total{upstream="docker.io",outcome="published"}',
@@ -166,6 +177,20 @@ describe('upstreams, fills and stores', () => {
     expect(await valueOf(metrics, 'layover_fills_failed_total{upstream="docker.io",reason="digest_mismatch"}')).toBe(1)
   })
 
+  test('P-36, T-20: counts what was refused for its content by upstream, kind and reason, and no exchange for it', async () => {
+    const metrics = create()
+    metrics.contentRejected(rejected('docker.io', 'manifest', 'digest_mismatch'))
+    metrics.contentRejected(rejected('docker.io', 'blob', 'digest_mismatch'))
+    metrics.contentRejected(rejected('docker.io', 'blob', 'digest_mismatch'))
+    metrics.contentRejected(rejected('docker.io', 'manifest', 'media_type_mismatch'))
+    const of = (labels: string): Promise<number | undefined> =>
+      valueOf(metrics, `layover_content_rejected_total{upstream="docker.io",${labels}}`)
+    expect(await of('kind="manifest",reason="digest_mismatch"')).toBe(1)
+    expect(await of('kind="blob",reason="digest_mismatch"')).toBe(2)
+    expect(await of('kind="manifest",reason="media_type_mismatch"')).toBe(1)
+    expect(metrics.snapshot().upstreams['docker.io']?.upstreamRequests).toBe(0)
+  })
+
   test('says the state of an upstream as 0, 1, 2 and its rate limit once it is known', async () => {
     const metrics = create()
     const remaining = 'layover_upstream_ratelimit_remaining{upstream="docker.io"}'
@@ -225,6 +250,8 @@ describe('cardinality', () => {
         metrics.fillStarted(stranger)
         metrics.fillResumed('docker.io', stranger)
         metrics.fillEnded(ended('docker.io', 'failed', stranger))
+        metrics.contentRejected(rejected(stranger, 'blob', 'digest_mismatch'))
+        metrics.contentRejected(rejected('docker.io', stranger as 'blob', stranger))
         metrics.storeFailed(`op${round}-${n}`, undefined)
       }
     }
