@@ -35,7 +35,8 @@ describe('a body that cannot be completed', () => {
       const { status, headers, body } = parseResponse(received)
       expect([status, headers['content-length'], ending]).toEqual([200, String(size), 'fin'])
       expect(body.length).toBeLessThan(size)
-      if (fault.kind === 'cut') expect(body.equals(bytes.subarray(0, body.length))).toBe(true)
+      // A cut upstream said nothing wrong, so that a client can resume where it was left.
+      expect(fault.kind === 'flip' || body.equals(bytes.subarray(0, body.length))).toBe(true)
       // One status line: nothing is appended, neither an error document nor the second answer.
       expect(received.toString('latin1').match(/HTTP\/1\.1 \d\d\d/g)).toHaveLength(1)
     },

@@ -143,9 +143,7 @@ describe('referrers', () => {
     return room.registry.addManifest('app', undefined, manifest, ociManifestType)
   }
 
-  async function referrers(
-    target: string,
-  ): Promise<{
+  async function referrers(target: string): Promise<{
     index: {
       schemaVersion: number
       mediaType: string

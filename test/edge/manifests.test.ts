@@ -241,8 +241,8 @@ describe('negotiation', () => {
   ])('P-30: Accept: %s', async (accept, expected) => {
     room.registry.image('app', 'latest')
     const answer = await get(room.layover, '/v2/app/manifests/latest', { accept })
-    expect(answer.status).toBe(expected)
-    if (expected === 404) expect(errorCode(answer)).toBe('MANIFEST_UNKNOWN')
+    const code = answer.status === 200 ? undefined : errorCode(answer)
+    expect([answer.status, code]).toEqual([expected, expected === 200 ? undefined : 'MANIFEST_UNKNOWN'])
   })
 
   test('P-31: several Accept lines are one list', async () => {
@@ -407,7 +407,7 @@ describe('freshness', () => {
     room.registry.settings.headers = { warning: '299 - "use app:2 instead", 110 - "made up", 299 evil "no"' }
     room.registry.image('app', 'latest')
     expect((await get(room.layover, '/v2/app/manifests/latest')).headers.warning).toBe('299 - "use app:2 instead"')
-    room.registry.settings.headers = { warning: `299 - "latin ${'\u00e9'} and a tab\t", 299 - "${'x'.repeat(8_000)}"` }
+    room.registry.settings.headers = { warning: `299 - "latin \u00e9 and a tab\t", 299 - "${'x'.repeat(8_000)}"` }
     room.registry.image('app', 'odd')
     const { status, headers } = await get(room.layover, '/v2/app/manifests/odd')
     expect(status).toBe(200)
