@@ -163,7 +163,7 @@ export async function startCacheRegistry(upstream: string): Promise<Server> {
     name: 'docker-registry proxy',
     host: registry.host,
     port: Number(new URL(registry.url).port),
-    pid: registry.pid(),
+    pid: registry.pid,
     close: () => registry.close(),
   }
 }

@@ -1,12 +1,17 @@
 import { openLink } from '../../test/real/harness/link.ts'
-import { type Bar, type Bench, pull, type Verdict, withServer } from '../bar.ts'
+import { attemptPull, type Bar, type Bench, type Verdict, withServer } from '../bar.ts'
 import { median, MiB } from '../figures.ts'
 import { type Server, startCacheNginx, startCacheRegistry, startLayover, startProxyNginx } from '../servers.ts'
 
 const linkRate = 16 * MiB
 const crowd = 32
 
-type Sample = { readonly ms: number; readonly gets: number; readonly imageShare: number }
+type Sample = {
+  readonly ms: number
+  readonly gets: number
+  readonly imageShare: number
+  readonly failures: number
+}
 type Case = {
   readonly what: string
   readonly clients: number
@@ -36,7 +41,7 @@ export const cold: Bar = {
         const sample = await measureCase(bench, which)
         samples.get(which)?.push(sample)
         bench.say(
-          `cold ${run}/${bench.runs} ${describe(which)}: ${sample.ms.toFixed(0)} ms, ${sample.gets} GETs, ${sample.imageShare.toFixed(3)} × image`,
+          `cold ${run}/${bench.runs} ${describe(which)}: ${sample.ms.toFixed(0)} ms, ${sample.gets} GETs, ${sample.imageShare.toFixed(3)} × image, ${sample.failures} failures`,
         )
       }
     const of = (which: Case): readonly Sample[] => samples.get(which) ?? []
@@ -53,14 +58,14 @@ async function measureCase({ tree, upstream }: Bench, which: Case): Promise<Samp
   try {
     return await withServer(which.start(which.capped ? link.host : upstream.host), async server => {
       await upstream.takeLedger(image.layerPaths)
-      const { ms } = await pull(server, {
+      const { ms, failures } = await attemptPull(server, {
         before: [image.manifestPath],
         paths: image.layerPaths,
         clients: which.clients,
         connections: image.layerPaths.length,
       })
       const { gets, bytes } = await upstream.takeLedger(image.layerPaths)
-      return { ms, gets, imageShare: bytes / image.layerBytes }
+      return { ms, gets, imageShare: bytes / image.layerBytes, failures: failures.length }
     })
   } finally {
     await link.close()
@@ -72,6 +77,7 @@ function verdicts(which: Case, samples: readonly Sample[], aloneMs: number): rea
   const times = samples.map(({ ms }) => ms)
   const gets = samples.map(sample => sample.gets)
   const shares = samples.map(({ imageShare }) => imageShare)
+  const failures = samples.map(sample => sample.failures)
   const seconds: Verdict = {
     what: `${describe(which)}: last client done`,
     value: median(times) / 1000,
@@ -102,6 +108,13 @@ function verdicts(which: Case, samples: readonly Sample[], aloneMs: number): rea
       unit: '× image',
       ...(isLayover && { limit: { exactly: 1 } }),
       samples: shares,
+    },
+    {
+      what: `${describe(which)}: requests that failed`,
+      value: Math.max(...failures),
+      unit: '',
+      ...(isLayover && { limit: { exactly: 0 } }),
+      samples: failures,
     },
   ]
 }

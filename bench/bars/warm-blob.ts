@@ -2,7 +2,7 @@ import { type Bar, type Bench, pull, type Verdict } from '../bar.ts'
 import { cpuSeconds, GiB, median } from '../figures.ts'
 import { type Server, startCacheRegistry, startLayover, startStaticNginx } from '../servers.ts'
 
-const rounds = 8
+const crowd = 8
 
 /** What a gibibyte from the cache costs the server in CPU time. */
 export const warmBlob: Bar = {
@@ -22,7 +22,7 @@ export const warmBlob: Bar = {
       for (const server of servers) await serve(bench, server, 1)
       for (let run = 1; run <= runs; run += 1)
         for (const server of servers) {
-          const { cost, rate } = await serve(bench, server, rounds)
+          const { cost, rate } = await serve(bench, server, crowd)
           costs.get(server)?.push(cost)
           say(`warm-blob ${run}/${runs} ${server.name}: ${cost.toFixed(3)} s/GiB, ${rate.toFixed(2)} GiB/s`)
         }
@@ -41,7 +41,7 @@ async function serve(
   const before = await cpuSeconds(server.pid)
   const { bytes, ms } = await pull(server, {
     before: [image.manifestPath],
-    // One after the other, on two connections: as a few nodes that pull at their own pace.
+    // One after the other: a few nodes, each at its own pace.
     paths: image.layerPaths,
     clients,
     connections: 1,

@@ -18,6 +18,7 @@ export type Containerd = {
 const namespace = 'test'
 
 export async function startContainerd(): Promise<Containerd> {
+  if (process.getuid?.() !== 0) throw new Error('containerd unpacks layers with their owners: run these tests as root')
   const directory = await scratch('ctr')
   const socket = join(directory.path, 's')
   const hosts = join(directory.path, 'hosts')
@@ -25,7 +26,7 @@ export async function startContainerd(): Promise<Containerd> {
   await mkdir(hosts)
   await writeFile(configPath, containerdConfig(directory.path, socket))
   const ctr = ['-a', socket, '-n', namespace]
-  const process = await start({
+  const running = await start({
     command: 'containerd',
     args: ['--config', configPath],
     ready: async () => (await run('ctr', [...ctr, 'version'])).code === 0,
@@ -46,7 +47,7 @@ export async function startContainerd(): Promise<Containerd> {
     content: async () =>
       (await runOk('ctr', [...ctr, 'content', 'list', '--quiet'])).split('\n').filter(line => line !== ''),
     async close() {
-      await process.end()
+      await running.end()
       await directory.remove()
     },
   }

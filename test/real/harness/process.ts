@@ -35,7 +35,7 @@ export async function start(options: {
   const output = (): string => Buffer.concat(chunks).toString()
   let failure: Error | undefined
   child.on('error', error => {
-    failure = error
+    failure = explained(error, options.command)
   })
   try {
     await until(() => {
@@ -49,6 +49,12 @@ export async function start(options: {
   }
   if (child.pid === undefined) throw new Error(`${options.command} has no process id`)
   return { pid: child.pid, output, end: signal => end(child, signal ?? 'SIGTERM') }
+}
+
+function explained(error: Error, command: string): Error {
+  return 'code' in error && error.code === 'ENOENT'
+    ? new Error(`${command} is not installed: .ci/setup installs it, or says how`, { cause: error })
+    : error
 }
 
 const hasEnded = (child: ChildProcess): boolean => child.exitCode !== null || child.signalCode !== null
@@ -74,7 +80,9 @@ export async function run(
   const stderr: Buffer[] = []
   child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk))
   child.stderr.on('data', (chunk: Buffer) => stderr.push(chunk))
-  await once(child, 'close')
+  await once(child, 'close').catch((error: Error) => {
+    throw explained(error, command)
+  })
   return {
     code: child.exitCode ?? -1,
     stdout: Buffer.concat(stdout).toString(),

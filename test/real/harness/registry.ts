@@ -1,10 +1,9 @@
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { request } from 'undici'
-import { Agent } from 'undici'
+import { Agent, request } from 'undici'
 import type { Content, Image } from '../../../src/cli/image.ts'
 import type { Authority } from './authority.ts'
-import { freePort, type Running, scratch, start, until } from './process.ts'
+import { freePort, scratch, start, until } from './process.ts'
 import type { TokenServer } from './token-server.ts'
 
 /** One line of the registry's own access log. */
@@ -15,7 +14,7 @@ export type Registry = {
   /** `127.0.0.1:<port>` */
   readonly host: string
   readonly url: string
-  readonly pid: () => number
+  readonly pid: number
   push(repository: string, tag: string, image: Image): Promise<void>
   /** Every request that it answered so far, as its own access log tells. Complete once it was stopped. */
   requests(): readonly LoggedRequest[]
@@ -23,7 +22,6 @@ export type Registry = {
   forgetRequests(): void
   /** Kills the process: connections break, the port refuses. What was pushed stays. */
   stop(): Promise<void>
-  startAgain(): Promise<void>
   close(): Promise<void>
 }
 
@@ -46,38 +44,28 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
   await mkdir(join(directory.path, 'storage'))
   await writeFile(configPath, JSON.stringify(registryConfig(directory.path, host, options)))
   const agent = new Agent({ connect: { ca: options.authority?.ca }, pipelining: 1 })
-  const launch = (): Promise<Running> =>
-    start({
-      command: 'docker-registry',
-      args: ['serve', configPath],
-      // Debian's build reads any REGISTRY_* variable as configuration, none of ours may leak in.
-      env: { OTEL_TRACES_EXPORTER: 'none' },
-      ready: async () => {
-        const answer = await request(`${url}/v2/`, { dispatcher: agent }).catch(() => undefined)
-        await answer?.body.dump()
-        return answer !== undefined
-      },
-    })
-  let process = await launch()
-  let before = ''
+  const running = await start({
+    command: 'docker-registry',
+    args: ['serve', configPath],
+    ready: async () => {
+      const answer = await request(`${url}/v2/`, { dispatcher: agent }).catch(() => undefined)
+      await answer?.body.dump()
+      return answer !== undefined
+    },
+  })
   let forgotten = 0
-  const log = (): string => before + process.output()
   return {
     host,
     url,
-    pid: () => process.pid,
+    pid: running.pid,
     push: (repository, tag, image) => push({ url, agent, tokens: options.tokens, repository, tag, image }),
-    requests: () => parseAccessLog(log().slice(forgotten)),
+    requests: () => parseAccessLog(running.output().slice(forgotten)),
     forgetRequests() {
-      forgotten = log().length
+      forgotten = running.output().length
     },
-    stop: () => process.end('SIGKILL'),
-    async startAgain() {
-      before = log()
-      process = await launch()
-    },
+    stop: () => running.end('SIGKILL'),
     async close() {
-      await process.end('SIGKILL')
+      await running.end('SIGKILL')
       await agent.close()
       await directory.remove()
     },
