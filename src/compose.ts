@@ -144,8 +144,6 @@ function createCache({ config, upstreams, stores, clock, observer }: CacheOption
   const rights = createRights({
     upstreams,
     metadata,
-    blobs: stores.blobs,
-    isFilling: digest => blobs.isFilling(digest),
     observer,
     offline,
   })

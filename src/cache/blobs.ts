@@ -4,7 +4,7 @@ import type { FillConfig } from '../config/config.ts'
 import type { Observer } from '../log/observer.ts'
 import type { Outcome } from '../log/outcome.ts'
 import { type Digest, wellKnownBlobs } from '../oci/digest.ts'
-import { blobUnknown } from '../oci/errors.ts'
+import { blobUnknown, RegistryError } from '../oci/errors.ts'
 import type { ByteRange } from '../oci/range.ts'
 import type { Target } from '../routing/target.ts'
 import type { BlobStore, OpenBlob, Spool } from '../store/stores.ts'
@@ -54,8 +54,9 @@ type Wanted = { readonly target: Target; readonly digest: Digest; readonly signa
 const negativeMs = 5_000
 
 /**
- * Blobs by digest, on behalf of a repository. The rights of that repository are looked at before anything is opened or joined (T-11, T-12);
- * then the store is asked, then the download that is running, and last a download is started.
+ * Blobs by digest, on behalf of a repository: from the store, from the download that is running, or from one that is started.
+ * Where bytes are here already, the rights of that repository decide before a byte or a size leaves (T-11, T-12); a download of its own
+ * asks upstream anyway.
  */
 export class Blobs {
   readonly #deps: BlobsDeps
@@ -81,11 +82,6 @@ export class Blobs {
     return this.#running.size
   }
 
-  /** True while the blob is being downloaded, for whatever repository. */
-  isFilling(digest: Digest): boolean {
-    return this.#fills.has(digest)
-  }
-
   /** A manifest of this repository said how large these blobs are (P-60). */
   expect(target: Target, blobs: readonly ExpectedBlob[]): void {
     for (const { digest, size } of blobs) this.#expected.set(keyOf(target, digest), size)
@@ -101,14 +97,9 @@ export class Blobs {
   async stat(target: Target, digest: Digest, signal?: AbortSignal): Promise<BlobStat> {
     const known = wellKnownBlobs.get(digest)
     if (known) return { size: known.length, outcome: 'hit' }
-    const { rights, store } = this.#deps
-    const right = await rights.mayReadBlob(target, digest)
-    if (right === 'yes') {
-      const size = this.#fills.get(digest)?.size
-      if (size !== undefined) return { size, outcome: 'joined' }
-      const stored = await this.#tolerate('size', store.size(digest))
-      if (stored !== undefined) return { size: stored, outcome: 'hit' }
-    }
+    const { rights } = this.#deps
+    const here = await this.#sizeHere(digest)
+    if (here && (await rights.mayReadBlob(target, digest)) === 'yes') return here
     const { upstream } = this.#ask(target, digest)
     try {
       const head = await upstream.headBlob(target.repository, digest, signal ? { signal } : {})
@@ -127,18 +118,19 @@ export class Blobs {
     const wanted = { target, digest, signal }
     for (;;) {
       const publications = this.#publications
-      const right = await this.#deps.rights.mayReadBlob(target, digest)
       const stored = this.#joinable(digest) ? undefined : await this.#tolerate('open', this.#deps.store.open(digest))
-      const fill = stored ? undefined : this.#joinable(digest)
-      // What is published while the store is being asked would be missed by both looks.
-      if (!stored && !fill && publications !== this.#publications) continue
-      // A download for this very repository asks upstream for its rights by itself.
-      const own = fill !== undefined && this.#running.get(fill) === keyOf(target, digest)
-      if (right === 'ask' && !own && (stored || fill)) {
-        await this.#confirm(wanted, stored)
-        if (fill) continue
+      if (stored) {
+        await this.#requireRight(wanted, stored)
+        return this.#hit(digest, stored)
       }
-      if (stored) return this.#hit(digest, stored)
+      const fill = this.#joinable(digest)
+      // What is published while the store is being asked would be missed by both looks.
+      if (!fill && publications !== this.#publications) continue
+      // A download for this very repository, as a new one, asks upstream for its rights by itself.
+      if (fill && this.#running.get(fill) !== keyOf(target, digest)) {
+        await this.#requireRight(wanted)
+        if (this.#joinable(digest) !== fill) continue
+      }
       const opened = await this.#attach(wanted, fill)
       if (opened) return opened
     }
@@ -153,13 +145,26 @@ export class Blobs {
     await Promise.all(ends)
   }
 
-  async #confirm({ target, digest, signal }: Wanted, stored: OpenBlob | undefined): Promise<void> {
+  /** The bytes are here: may this repository have them? What was opened is closed when not. */
+  async #requireRight({ target, digest, signal }: Wanted, stored?: OpenBlob): Promise<void> {
+    const { rights } = this.#deps
     try {
-      await untilAborted(this.#deps.rights.confirm(target, digest), signal)
+      if ((await rights.mayReadBlob(target, digest)) === 'yes') return
+      // Answered as if nothing were here, down to the words: who may not read it does not learn that it is cached.
+      this.#ask(target, digest)
+      await untilAborted(rights.confirm(target, digest), signal)
     } catch (error) {
+      this.#rememberMissing(target, digest, error)
       await stored?.close()
       throw error
     }
+  }
+
+  async #sizeHere(digest: Digest): Promise<BlobStat | undefined> {
+    const size = this.#fills.get(digest)?.size
+    if (size !== undefined) return { size, outcome: 'joined' }
+    const stored = await this.#tolerate('size', this.#deps.store.size(digest))
+    return stored === undefined ? undefined : { size: stored, outcome: 'hit' }
   }
 
   #joinable(digest: Digest): Fill | undefined {
@@ -232,7 +237,8 @@ export class Blobs {
   }
 
   #rememberMissing(target: Target, digest: Digest, error: unknown): void {
-    if (error instanceof UpstreamError && error.failure === 'notFound')
+    const cause = error instanceof RegistryError ? error.cause : error
+    if (cause instanceof UpstreamError && cause.failure === 'notFound')
       this.#missing.set(keyOf(target, digest), this.#deps.clock.monotonic() + negativeMs)
   }
 

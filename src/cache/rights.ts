@@ -3,7 +3,7 @@ import { type Digest, wellKnownBlobs } from '../oci/digest.ts'
 import { blobUnknown } from '../oci/errors.ts'
 import type { Observer } from '../log/observer.ts'
 import type { Target } from '../routing/target.ts'
-import type { BlobStore, MetadataStore } from '../store/stores.ts'
+import type { MetadataStore } from '../store/stores.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import { createFlights } from './flights.ts'
 import { forgivingMetadata } from './forgiving-metadata.ts'
@@ -15,8 +15,8 @@ import { offlineAnd, toRegistryError } from './upstream-failure.ts'
  */
 export interface Rights {
   /**
-   * `yes`: upstream confirmed the digest for this repository; or one of the repository's manifests names it, and either the same
-   * upstream confirmed it somewhere, or nobody here has it yet, so that fetching it will ask upstream anyway.
+   * For bytes that are here, whoever brought them. `yes`: upstream confirmed the digest for this repository, or one of the repository's
+   * manifests names it and the same upstream confirmed it somewhere.
    * `ask`: {@link confirm} it before a byte, a size or a 304 is given away.
    */
   mayReadBlob(target: Target, digest: Digest): Promise<'yes' | 'ask'>
@@ -38,9 +38,6 @@ export interface ManifestRights extends Rights {
 export type RightsDependencies = {
   readonly upstreams: ReadonlyMap<string, Upstream>
   readonly metadata: MetadataStore
-  readonly blobs: Pick<BlobStore, 'size'>
-  /** True while the blob is being downloaded, for whatever repository: whoever joins a download must be allowed to (T-12). */
-  readonly isFilling?: (digest: Digest) => boolean
   readonly observer: Observer
   readonly offline: boolean
 }
@@ -60,19 +57,6 @@ export function createRights(deps: RightsDependencies): ManifestRights {
     const link = await metadata.getLink(target.upstream, target.repository, digest)
     if (link === 'confirmed') remembered.set(keyOf(target, digest), true)
     return link
-  }
-
-  const isHere = async (digest: Digest): Promise<boolean> =>
-    deps.isFilling?.(digest) === true || (await sizeOf(digest)) !== undefined
-
-  const sizeOf = async (digest: Digest): Promise<number | undefined> => {
-    try {
-      return await deps.blobs.size(digest)
-    } catch (error) {
-      deps.observer.storeFailed('size', error)
-      // Not known to be absent: it may be readable a moment later.
-      return 0
-    }
   }
 
   const confirmed = async (target: Target, digest: Digest): Promise<void> => {
@@ -105,8 +89,7 @@ export function createRights(deps: RightsDependencies): ManifestRights {
       const link = await linkOf(target, digest)
       if (link === 'confirmed') return 'yes'
       if (link === undefined) return 'ask'
-      if (await metadata.isConfirmedAt(target.upstream, digest)) return 'yes'
-      return (await isHere(digest)) ? 'ask' : 'yes'
+      return (await metadata.isConfirmedAt(target.upstream, digest)) ? 'yes' : 'ask'
     },
     async confirm(target, digest) {
       await questions.share(keyOf(target, digest), () => ask(target, digest))

@@ -7,7 +7,7 @@ import { Blobs, type BlobsDeps, type OpenedBlob } from '../../src/cache/blobs.ts
 import { createRights } from '../../src/cache/rights.ts'
 import { systemClock } from '../../src/clock.ts'
 import type { FillConfig } from '../../src/config/config.ts'
-import { type Observer, silentObserver } from '../../src/log/observer.ts'
+import { type ContentRejected, type Observer, silentObserver } from '../../src/log/observer.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import type { ByteRange } from '../../src/oci/range.ts'
 import type { Target } from '../../src/routing/target.ts'
@@ -52,6 +52,8 @@ export type Setup = {
   /** `outcome` or `outcome:reason` of each download that ended, in order. */
   ends: string[]
   storeFailures: string[]
+  /** What was told of content that was refused. */
+  rejected: ContentRejected[]
 }
 
 /** Blobs on real stores in a directory of its own, above an upstream in the test's hands. */
@@ -68,10 +70,12 @@ export async function setUp(
   const dataDir = await mkdtemp(join(tmpdir(), 'layover-blobs-'))
   const ends: string[] = []
   const storeFailures: string[] = []
+  const rejected: ContentRejected[] = []
   const observer: Observer = {
     ...silentObserver,
     fillEnded: event => ends.push(event.reason === undefined ? event.outcome : `${event.outcome}:${event.reason}`),
     storeFailed: operation => storeFailures.push(operation),
+    contentRejected: event => rejected.push(event),
   }
   const stores = await openEmbeddedStores({
     dataDir,
@@ -85,8 +89,6 @@ export async function setUp(
   const rights = createRights({
     upstreams,
     metadata: stores.metadata,
-    blobs: stores.blobs,
-    isFilling: digest => blobs.isFilling(digest),
     observer,
     offline,
   })
@@ -108,7 +110,7 @@ export async function setUp(
     await rm(dataDir, { recursive: true, force: true })
     if (wrong.length > 0) throw new Error(`visible files that do not hash to their names: ${wrong.join(', ')}`)
   })
-  return { blobs, upstream, stores, dataDir, ends, storeFailures }
+  return { blobs, upstream, stores, dataDir, ends, storeFailures, rejected }
 }
 
 /** Every visible file whose bytes are not what its name says. */

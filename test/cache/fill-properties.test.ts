@@ -212,7 +212,7 @@ class Run {
   }
 
   #createBlobs(): Blobs {
-    const { metadata, blobs: store } = this.#stores
+    const { metadata } = this.#stores
     const observer: Observer = {
       ...silentObserver,
       fillStarted: () => this.#started++,
@@ -222,8 +222,6 @@ class Run {
     const rights = createRights({
       upstreams,
       metadata,
-      blobs: store,
-      isFilling: digest => blobs.isFilling(digest),
       observer,
       offline: false,
     })

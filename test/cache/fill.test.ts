@@ -49,7 +49,7 @@ describe('a fill', () => {
   it.each([0, 250 * kib, 512 * kib - 1])(
     'F-7, T-20: a flipped byte at %i reaches nobody as a whole blob, and nothing is published',
     async at => {
-      const { bytes, digest, body, first, stores, ends } = await begun({ sent: 0 })
+      const { bytes, digest, body, first, stores, ends, upstream, rejected } = await begun({ sent: 0 })
       const wrong = Buffer.from(bytes)
       wrong[at] = (wrong[at] ?? 0) ^ 1
       const reading = readUntilBroken(first)
@@ -60,6 +60,7 @@ describe('a fill', () => {
       expect(error).toMatchObject({ reason: 'digest_mismatch' })
       expect(await stores.blobs.size(digest)).toBeUndefined()
       expect(ends).toEqual(['failed:digest_mismatch'])
+      expect(rejected).toEqual([{ upstream: upstream.name, kind: 'blob', digest, reason: 'digest_mismatch' }])
     },
   )
 
@@ -210,12 +211,36 @@ describe('a fill', () => {
   })
 
   it('F-8, P-60: refuses before the first byte when upstream offers another size than the manifest', async () => {
-    const { blobs, upstream } = await setUp()
+    const { blobs, upstream, rejected } = await setUp()
     const { digest } = blobOf(1000)
     blobs.expect(target, [{ digest, size: 1000 }])
     const opening = blobs.open(target, digest)
     ;(await upstream.next()).answer({ size: 1001 })
     await expect(opening).rejects.toMatchObject({ reason: 'size_mismatch' })
+    expect(rejected).toEqual([{ upstream: upstream.name, kind: 'blob', digest, reason: 'size_mismatch' }])
+  })
+
+  it('F-8, T-20: tells of a source that offers another size also when a mirror has the right one', async () => {
+    const { blobs, upstream, rejected, ends } = await setUp({ sources: 2 })
+    const { bytes, digest } = blobOf(1000)
+    blobs.expect(target, [{ digest, size: 1000 }])
+    const opening = blobs.open(target, digest)
+    ;(await upstream.next()).answer({ size: 1001 })
+    const right = (await upstream.next()).answer({ size: 1000 })
+    right.send(bytes)
+    right.end()
+    expect((await readAll(await opening)).equals(bytes)).toBe(true)
+    await blobs.close()
+    expect(ends).toEqual(['published'])
+    expect(rejected).toEqual([{ upstream: upstream.name, kind: 'blob', digest, reason: 'size_mismatch' }])
+  })
+
+  it('F-1: a connection that breaks is no refused content', async () => {
+    const { body, first, rejected } = await begun({ fills: { maxAttempts: 1 } })
+    const reading = readUntilBroken(first)
+    body.break('reset')
+    await reading
+    expect(rejected).toEqual([])
   })
 
   it('F-6: refuses a body that is longer than announced', async () => {
@@ -413,7 +438,7 @@ describe('joining a fill', () => {
     await expect(blobs.open(targetOf('other/app'), digest)).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' })
     await expect(blobs.stat(targetOf('other/app'), digest)).rejects.toBeInstanceOf(Error)
     upstream.head = () => ({ size: bytes.length })
-    expect((await readAll(await blobs.open(targetOf('other/app'), digest))).equals(bytes)).toBe(true)
+    expect((await readAll(await blobs.open(targetOf('third/app'), digest))).equals(bytes)).toBe(true)
   })
 
   it('T-12: a follower whose repository has the blob is served although the first one was refused', async () => {

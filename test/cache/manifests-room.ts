@@ -64,7 +64,7 @@ function roomOver(kept: Kept, options: RoomOptions): Room {
   const blobs = { size: async (digest: Digest) => (stored.has(digest) ? 1 : undefined) }
   const offline = options.offline ?? false
   const store = options.store ?? metadata
-  const rights = createRights({ upstreams, metadata: store, blobs, observer, offline })
+  const rights = createRights({ upstreams, metadata: store, observer, offline })
   const manifests = createManifests({
     upstreams,
     settings: () => ({ tagTtlMs: ttlMs, maxStaleMs, whenGone: 'deny', ...options.settings }),
