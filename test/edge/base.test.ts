@@ -26,7 +26,7 @@ describe('the base endpoint', () => {
     expect((await get(room.layover, '/v2')).status).toBe(200)
   })
 
-  test('P-20: metrics and health are not on this listener, and there is no catalog', async () => {
+  test('P-20, P-79: metrics and health are not on this listener, and there is no catalog', async () => {
     for (const target of [
       '/metrics',
       '/healthz',

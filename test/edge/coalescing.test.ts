@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { digestOf } from '../../src/oci/digest.ts'
 import { pseudoRandomBytes } from '../fakes/image.ts'
+import { startTestLayover } from '../fakes/layover.ts'
 import { exchangeRaw, parseResponse } from '../fakes/raw-client.ts'
 import { errorCode, eventually, get, openStream, untilStored, usingLayover } from './pulling.ts'
 
@@ -93,6 +94,38 @@ describe('one download for all', () => {
     await untilStored(room.layover)
     await room.registry.stop()
     expect(digestOf((await get(room.layover, path)).body)).toBe(digest)
+  })
+
+  test('F-18, T-35: ranges of large blobs that are left at once cost upstream a bounded part of them', async () => {
+    const upstreams = { 'fake.test': room.registry }
+    const fills = {
+      finishWithinBytes: 100_000,
+      finishFromShare: 0.5,
+      abandonMs: 20,
+      nearBytes: 1_000_000,
+      maxSideReads: 4,
+      maxAttempts: 5,
+      earlyRanges: false,
+    }
+    const layover = await startTestLayover({ upstreams, config: { fills } })
+    try {
+      const digests = Array.from({ length: 10 }, (_, seed) =>
+        room.registry.addBlobTo('app', pseudoRandomBytes(size, `large ${seed}`)),
+      )
+      room.registry.fault({ path: /blobs/, times: 1000 }, { kind: 'slow', bytesPerSecond: 400_000 })
+      for (const each of digests) {
+        const client = await openStream(layover, `/v2/app/blobs/${each}`, { range: 'bytes=0-0' })
+        expect(client.response.statusCode).toBe(206)
+        client.leave()
+      }
+      await eventually(async () => ((await layover.metric(running)) === 0 ? true : undefined))
+      expect(await layover.metric('layover_fills_total{upstream="fake.test",outcome="cancelled"}')).toBe(10)
+      expect(room.registry.bytes({ path: /blobs/ })).toBeLessThan((10 * size) / 4)
+      room.registry.clearFaults()
+      expect(digestOf((await get(layover, `/v2/app/blobs/${digests[0]}`)).body)).toBe(digests[0])
+    } finally {
+      await layover.close()
+    }
   })
 
   test('T-49: fifty clients of a cold tag are one request upstream', async () => {

@@ -259,7 +259,7 @@ describe('draining', () => {
 })
 
 describe('slow readers', () => {
-  test('T-34, F-44: readers that take nothing are disconnected, and the one that reads is not', async () => {
+  test('P-109, T-34, F-44: readers that take nothing are disconnected, and the one that reads is not', async () => {
     const bytes = pseudoRandomBytes(12 * 1024 * 1024)
     const digest = room.registry.addBlobTo('app', bytes)
     const layover = await startTestLayover({

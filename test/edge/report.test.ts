@@ -80,6 +80,20 @@ describe('the access log', () => {
     expect(raw).not.toMatch(/[\x00-\x09\x0b-\x1f]/)
   })
 
+  test('T-40, T-61: the client is whose connection it is, whatever its headers say', async () => {
+    const claims = {
+      'x-forwarded-for': '203.0.113.9',
+      'x-real-ip': '203.0.113.9',
+      forwarded: 'for=203.0.113.9',
+      'x-request-id': 'claimed-id',
+      traceparent: '00-claimed-id-01',
+    }
+    await get(room.layover, '/v2/', claims)
+    const [line] = await accessLines(room.layover, 1)
+    expect(line?.client).toBe('127.0.0.1')
+    expect(room.layover.logged()).not.toMatch(/203\.0\.113|claimed-id/)
+  })
+
   test('P-120, F-1: a cut answer is a warning with its reason, and no success', async () => {
     const bytes = pseudoRandomBytes(300_000)
     const digest = room.registry.addBlobTo('app', bytes)
