@@ -15,7 +15,8 @@ export const kib = 1024
 export const mib = 1024 * kib
 export const repository = 'library/app'
 export const upstreamName = 'fake.test'
-const password = 'password-canary-9c1e'
+/** Must appear nowhere (T-10). */
+export const password = 'password-canary-9c1e'
 
 export type Scene = {
   readonly registry: FakeRegistry
