@@ -27,7 +27,7 @@ export async function headBlob(
 ): Promise<void> {
   const { size, outcome } = await blobs.stat(target, digest, signal)
   exchange.outcome = outcome
-  const headers = blobHeaders(exchange, digest)
+  const headers = blobHeaders(exchange, digest, { stored: false })
   if (isNotModified(exchange, digest)) return replyEmpty(exchange, 304, headers)
   if (size !== undefined) headers.push('content-length', String(size))
   replyEmpty(exchange, 200, headers)
@@ -91,7 +91,7 @@ async function sendParts({ deps, exchange, blob, digest, ranges, size }: Parts):
   const length =
     ranges.reduce((sum, range) => sum + lengthOf(range), 0) +
     heads.reduce((sum, head) => sum + head.length, tail.length)
-  const headers = blobHeaders(exchange, digest, `multipart/byteranges; boundary=${boundary}`)
+  const headers = blobHeaders(exchange, digest, { contentType: `multipart/byteranges; boundary=${boundary}` })
   headers.push('content-length', String(length))
   start(exchange, 206, headers)
   const write = (bytes: Buffer): void => {
@@ -140,7 +140,11 @@ function isNotModified(exchange: Exchange, digest: Digest): boolean {
   return matchesEtag(exchange.req.headers['if-none-match'], digest)
 }
 
-function blobHeaders(exchange: Exchange, digest: Digest, contentType: string = octetStream): HeaderList {
+function blobHeaders(
+  exchange: Exchange,
+  digest: Digest,
+  { contentType = octetStream, stored = true }: { readonly contentType?: string; readonly stored?: boolean } = {},
+): HeaderList {
   const headers = commonHeaders(exchange)
   headers.push(
     'content-type',
@@ -154,7 +158,7 @@ function blobHeaders(exchange: Exchange, digest: Digest, contentType: string = o
     'cache-control',
     immutable,
     'cache-status',
-    formatCacheStatus({ outcome: exchange.outcome, key: digest }),
+    formatCacheStatus({ outcome: exchange.outcome, key: digest, stored }),
   )
   return headers
 }

@@ -6,6 +6,8 @@ export type CacheStatus = {
   readonly key?: string
   /** How long it stays fresh; negative when it is stale. */
   readonly ttlMs?: number
+  /** false: upstream was asked about it, and nothing was fetched. */
+  readonly stored?: boolean
   readonly detail?: string
 }
 
@@ -27,11 +29,11 @@ const needsDetail: ReadonlySet<Outcome> = new Set(['stale', 'redirected', 'denie
  * The value of `Cache-Status`: `Layover; hit; ttl=240; key="sha256:…"`.
  * https://www.rfc-editor.org/rfc/rfc9211
  */
-export function formatCacheStatus({ outcome, key, ttlMs, detail }: CacheStatus): string {
+export function formatCacheStatus({ outcome, key, ttlMs, stored = true, detail }: CacheStatus): string {
   const said = detail ?? (needsDetail.has(outcome) ? outcome : undefined)
   return [
     'Layover',
-    ...parameters[outcome],
+    ...parameters[outcome].filter(parameter => stored || parameter !== 'stored'),
     ...(ttlMs === undefined ? [] : [`ttl=${Math.trunc(ttlMs / 1000)}`]),
     ...(key === undefined ? [] : [`key=${quoted(key)}`]),
     ...(said === undefined ? [] : [`detail=${quoted(said)}`]),

@@ -203,6 +203,7 @@ describe('HEAD', () => {
       0,
     ])
     expect(headers).not.toHaveProperty('location')
+    expect(headers['cache-status']).toBe(`Layover; fwd=uri-miss; key="${digest}"`)
     expect(room.registry.requests.map(request => request.method)).toEqual(['HEAD'])
     expect(await room.layover.metric('layover_fills_running{upstream="fake.test"}')).toBe(0)
     expect(await room.layover.metric('layover_storage_blobs')).toBe(0)
