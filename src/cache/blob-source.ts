@@ -65,7 +65,7 @@ export class BlobSource {
   /** The current source gave wrong bytes or a wrong size: do not ask it for this blob for a while. */
   reject(reason: string): void {
     this.#lastReason = reason
-    this.#deps.quarantine.add(this.#deps.digest, `${this.upstream}#${this.#current}`)
+    this.#deps.quarantine.add(this.#deps.digest, this.#suspect(this.#current, reason))
     this.#excluded.add(this.#current)
   }
 
@@ -99,7 +99,8 @@ export class BlobSource {
   #usable(wanted: number): number {
     const { upstream, quarantine, digest } = this.#deps
     for (let source = 0; source < upstream.sources; source++)
-      if (quarantine.has(digest, `${upstream.name}#${source}`)) this.#excluded.add(source)
+      if (['size_mismatch', 'digest_mismatch'].some(reason => quarantine.has(digest, this.#suspect(source, reason))))
+        this.#excluded.add(source)
     const usable = this.#next(wanted)
     if (usable !== undefined) return usable
     throw new UpstreamError(
@@ -108,6 +109,11 @@ export class BlobSource {
       'quarantined',
       `${upstream.name} sent wrong bytes for this blob a moment ago`,
     )
+  }
+
+  /** Which size is right is said by a repository's own manifests: no manifest can hide a blob from the others (T-23). */
+  #suspect(source: number, reason: string): string {
+    return `${this.upstream}#${source} ${reason === 'size_mismatch' ? this.#deps.repository : ''}`
   }
 
   #next(from: number): number | undefined {

@@ -340,8 +340,9 @@ function keyOf(target: Target, digest: Digest): string {
   return `${target.upstream}/${target.repository}@${digest}`
 }
 
-/** What the repository of the first client may not have, another's may. */
+/** What the repository of the first client may not have, another's may; and what its manifest says of the size is its own word. */
 function isAboutRepository(error: unknown): boolean {
+  if (error instanceof FillError) return error.reason === 'size_mismatch'
   return error instanceof UpstreamError && (error.failure === 'notFound' || error.failure === 'denied')
 }
 

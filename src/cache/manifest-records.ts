@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts'
-import { type ParsedManifest, readManifest } from '../oci/manifest.ts'
+import { ManifestRefused, type ParsedManifest, readManifest } from '../oci/manifest.ts'
+import { isManifestMediaType } from '../oci/media-types.ts'
 import type { Observer } from '../log/observer.ts'
 import type { ManifestRecord, MetadataStore } from '../store/stores.ts'
 
@@ -22,6 +23,11 @@ export interface ManifestRecords {
   find(digest: Digest): Promise<CachedManifest | undefined>
   /** Takes a verified manifest into memory and the store; gives the one that counts from now on. */
   keep(record: ManifestRecord, parsed: ParsedManifest): Promise<CachedManifest>
+  /**
+   * A repository calls the manifest `mediaType`. Where others call the same bytes by another, because they do not say it themselves, it is
+   * from then on what its structure says: no repository decides what another's manifest is (T-17, T-22).
+   */
+  agree(cached: CachedManifest, mediaType: string | undefined): Promise<CachedManifest>
 }
 
 /** What an entry costs: its bytes, the parsed form, which grows with them, keys and headers. */
@@ -43,6 +49,20 @@ export function createManifestRecords(deps: {
     return cached
   }
 
+  const store = async (record: ManifestRecord, parsed: ParsedManifest): Promise<CachedManifest> => {
+    const cached = remember(record, parsed)
+    await deps.metadata.putManifest(cached.record)
+    return cached
+  }
+
+  const agree = async (cached: CachedManifest, mediaType: string | undefined): Promise<CachedManifest> => {
+    const { record } = cached
+    if (mediaType === undefined || mediaType === record.mediaType || !isManifestMediaType(mediaType)) return cached
+    const neutral = typeOfStructure(record)
+    if (neutral === undefined || neutral === record.mediaType) return cached
+    return store({ ...record, mediaType: neutral }, { ...cached.parsed, mediaType: neutral })
+  }
+
   return {
     peek: digest => memory.get(digest),
     async find(digest) {
@@ -60,11 +80,9 @@ export function createManifestRecords(deps: {
     },
     async keep(record, parsed) {
       const known = memory.get(record.digest)
-      if (known) return known
-      const cached = remember(record, parsed)
-      await deps.metadata.putManifest(cached.record)
-      return cached
+      return known ? agree(known, record.mediaType) : store(record, parsed)
     },
+    agree,
   }
 }
 
@@ -73,6 +91,16 @@ function verified(record: ManifestRecord, digest: Digest): ParsedManifest {
   const actual = digestOf(record.bytes, algorithmOf(digest))
   if (actual !== digest) throw new Error(`the stored manifest ${digest} has the bytes of ${actual}`)
   return readManifest(record.bytes, record.mediaType)
+}
+
+/** The type that the bytes have by themselves: declared, or by their structure. Undefined where only a header tells. */
+function typeOfStructure({ bytes }: ManifestRecord): string | undefined {
+  try {
+    return readManifest(bytes, undefined).mediaType
+  } catch (error) {
+    if (error instanceof ManifestRefused) return undefined
+    throw error
+  }
 }
 
 /** A small view of a large buffer would keep all of it in memory. */

@@ -150,16 +150,21 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     return value
   }
 
-  /** The bytes came through another repository; whether this one has them is upstream's to say (T-11). */
+  /**
+   * The bytes came through another repository; whether this one has them is upstream's to say (T-11). An upstream that never had them
+   * has to give them: that it says yes to a digest proves nothing.
+   */
   const settleKnownElsewhere = async (place: Place, cached: CachedManifest): Promise<Settled> => {
     const { target, upstream } = place
     const { digest } = cached.record
     let firstSource = 0
+    if (!(await rights.isConfirmedAt(target.upstream, digest))) return obtain(place, digest)
     try {
       const head = await upstream.headManifest(target.repository, digest)
       if (head.digest === digest) {
-        await link(target, cached)
-        return { cached, outcome: 'revalidated', ageMs: 0, warnings: [] }
+        const agreed = await records.agree(cached, head.mediaType)
+        await link(target, agreed)
+        return { cached: agreed, outcome: 'revalidated', ageMs: 0, warnings: [] }
       }
     } catch (error) {
       if (!(error instanceof UpstreamError) || error.failure === 'notFound') throw error
@@ -230,17 +235,20 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
   /** One HEAD, which Docker Hub does not count; a GET when it names something new, or says nothing (P-47, P-101). */
   const revalidate = async (place: Place, tag: string, entry: TagEntry): Promise<Settled> => {
     const askedAt = askedNow(clock)
-    const digest = await headDigest(place, tag)
-    if (digest === 'unsure' || digest === 'useless') {
+    const head = await headDigest(place, tag)
+    if (head === 'unsure' || head === 'useless') {
       const settled = await fillByTag(place, tag)
-      if (digest === 'useless') headUselessUntil.set(repositoryKey(place.target), clock.monotonic() + headUselessMs)
+      if (head === 'useless') headUselessUntil.set(repositoryKey(place.target), clock.monotonic() + headUselessMs)
       const same = settled.cached.record.digest === entry.record.digest
       return same ? { ...settled, outcome: 'revalidated' } : settled
     }
-    const known = await records.find(digest)
-    if (known) {
-      // Upstream says that this repository's tag is this digest, and these bytes have that digest.
-      const warnings = digest === entry.record.digest ? entry.warnings : []
+    const { digest } = head
+    const isSame = digest === entry.record.digest
+    const found = await records.find(digest)
+    // Upstream says that this repository's tag is this digest, and these bytes have that digest. It is believed where the bytes are its own.
+    if (found && (isSame || (await rights.isConfirmedAt(place.target.upstream, digest)))) {
+      const known = await records.agree(found, head.mediaType)
+      const warnings = isSame ? entry.warnings : []
       const settled: Settled = { cached: known, outcome: 'revalidated', ageMs: 0, warnings }
       await link(place.target, known)
       await point(place, tag, settled, askedAt)
@@ -269,11 +277,14 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
    * What HEAD names. `useless`: this registry may not know HEAD (F-32), which is remembered when GET works.
    * `unsure`: a 404, which counts when GET says it too (F-29).
    */
-  const headDigest = async ({ upstream, target }: Place, tag: string): Promise<Digest | 'unsure' | 'useless'> => {
+  const headDigest = async (
+    { upstream, target }: Place,
+    tag: string,
+  ): Promise<{ readonly digest: Digest; readonly mediaType: string | undefined } | 'unsure' | 'useless'> => {
     if ((headUselessUntil.get(repositoryKey(target)) ?? Number.NEGATIVE_INFINITY) > clock.monotonic()) return 'unsure'
     try {
-      const { digest } = await upstream.headManifest(target.repository, tag)
-      return digest !== undefined && isDigest(digest) ? digest : 'useless'
+      const { digest, mediaType } = await upstream.headManifest(target.repository, tag)
+      return digest !== undefined && isDigest(digest) ? { digest, mediaType } : 'useless'
     } catch (error) {
       if (isNotFound(error)) return 'unsure'
       if (error instanceof UpstreamError && (error.failure === 'denied' || error.failure === 'invalid'))

@@ -31,6 +31,8 @@ export interface Rights {
 /** What manifests need besides: they are never opened by being named. */
 export interface ManifestRights extends Rights {
   isConfirmed(target: Target, digest: Digest): Promise<boolean>
+  /** Upstream gave or acknowledged the digest under some repository: its word on another of its repositories may be believed. */
+  isConfirmedAt(upstream: string, digest: Digest): Promise<boolean>
   /** As `isConfirmed`, from memory alone: `false` means to ask `isConfirmed`. */
   remembersConfirmed(target: Target, digest: Digest): boolean
 }
@@ -83,6 +85,7 @@ export function createRights(deps: RightsDependencies): ManifestRights {
     async isConfirmed(target, digest) {
       return (await linkOf(target, digest)) === 'confirmed'
     },
+    isConfirmedAt: (upstream, digest) => metadata.isConfirmedAt(upstream, digest),
     async mayReadBlob(target, digest) {
       // Their content is known to everybody (P-66).
       if (wellKnownBlobs.has(digest)) return 'yes'
