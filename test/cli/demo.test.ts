@@ -1,10 +1,24 @@
-import { readdir } from 'node:fs/promises'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { describe, expect, it } from 'vitest'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { type DemoOptions, runDemo } from '../../src/cli/demo.ts'
 
 const KiB = 1024
 const small = { clients: 3, layers: 2, layerBytes: 300 * KiB, bytesPerSecond: 8 * KiB * KiB }
+
+// The demo runs in this process, so what it takes from the environment is set here: no proxy, and a temporary directory that no other demo uses.
+const proxies = ['http_proxy', 'https_proxy', 'no_proxy', 'HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY']
+let temporary = ''
+beforeEach(async () => {
+  temporary = await mkdtemp(join(tmpdir(), 'layover-demo-test-'))
+  vi.stubEnv('TMPDIR', temporary)
+  for (const name of proxies) vi.stubEnv(name, undefined)
+})
+afterEach(async () => {
+  vi.unstubAllEnvs()
+  await rm(temporary, { recursive: true, force: true })
+})
 
 async function demo(options: DemoOptions = {}, isTTY = false): Promise<{ code: number; text: string }> {
   let text = ''
@@ -18,8 +32,7 @@ async function demo(options: DemoOptions = {}, isTTY = false): Promise<{ code: n
   return { code, text }
 }
 
-const leftovers = async (): Promise<readonly string[]> =>
-  (await readdir(tmpdir())).filter(name => name.startsWith('layover-demo-'))
+const leftovers = (): Promise<readonly string[]> => readdir(temporary)
 
 describe('layover demo', () => {
   it('shows one download for three clients at once, none when warm, and pulls without a registry', async () => {
@@ -34,9 +47,9 @@ describe('layover demo', () => {
   })
 
   it('leaves no directory behind', async () => {
-    const before = await leftovers()
+    expect(tmpdir()).toBe(temporary)
     await demo()
-    expect(await leftovers()).toEqual(before)
+    expect(await leftovers()).toEqual([])
   })
 
   it('writes no escape sequence and no carriage return into a pipe', async () => {
@@ -53,10 +66,9 @@ describe('layover demo', () => {
   })
 
   it('ends with another code than 0, and cleans up, when it cannot show what it promises', async () => {
-    const before = await leftovers()
     const { code, text } = await demo({ signal: AbortSignal.abort(new Error('interrupted')) })
     expect(code).toBe(1)
     expect(text).toContain('NOT  interrupted')
-    expect(await leftovers()).toEqual(before)
+    expect(await leftovers()).toEqual([])
   })
 })

@@ -8,7 +8,7 @@ const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url))
 export type Finished = { readonly code: number | null; readonly out: string; readonly err: string }
 type Options = { readonly cwd: string; readonly env?: Readonly<Record<string, string>> }
 
-/** Runs the real command line in a process of its own, without any LAYOVER_ variable of this one, and waits for its end. */
+/** Runs the real command line in a process of its own, and waits for its end. It inherits no variable of this one. */
 export async function layover(args: readonly string[], options: Options): Promise<Finished> {
   const child = start(args, options)
   const [out, err] = [collect(child.stdout), collect(child.stderr)]
@@ -60,9 +60,12 @@ export async function serve(args: readonly string[], options: Options): Promise<
 }
 
 function start(args: readonly string[], { cwd, env }: Options): ChildProcess {
-  const own = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('LAYOVER_')))
   // The same Node that runs the tests.
-  return spawn(process.execPath, [main, ...args], { cwd, env: { ...own, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+  return spawn(process.execPath, [main, ...args], {
+    cwd,
+    env: { TMPDIR: cwd, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
 }
 
 function collect(from: ChildProcess['stdout']): () => string {

@@ -17,6 +17,7 @@ async function killedLoop(
   afterMs: number,
 ): Promise<readonly string[]> {
   const child = spawn(process.execPath, [loop, dataDir, String(seed), String(maxBytes)], {
+    env: {},
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   let said = ''

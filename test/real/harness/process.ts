@@ -18,6 +18,9 @@ export type Running = {
 export type Surroundings = { readonly cwd?: string; readonly env?: Readonly<Record<string, string>> }
 export type Finished = { readonly code: number; readonly stdout: string; readonly stderr: string }
 
+/** All that programs inherit: proxies, colours and settings of whoever runs the tests would change what they do. */
+const inherited = Object.fromEntries(['PATH', 'HOME'].map(name => [name, process.env[name]]))
+
 /** Starts a long-running program; resolves when `ready` says so, rejects with its output when it ends before or 20 s passed. */
 export async function start(options: {
   readonly command: string
@@ -26,7 +29,7 @@ export async function start(options: {
   readonly ready: () => Promise<boolean>
 }): Promise<Running> {
   const child = spawn(options.command, options.args, {
-    env: { ...process.env, ...options.env },
+    env: { ...inherited, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const chunks: Buffer[] = []
@@ -75,7 +78,7 @@ export async function run(
   args: readonly string[],
   { cwd, env = {} }: Surroundings = {},
 ): Promise<Finished> {
-  const child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(command, args, { cwd, env: { ...inherited, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
   const stdout: Buffer[] = []
   const stderr: Buffer[] = []
   child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk))
