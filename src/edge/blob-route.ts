@@ -17,15 +17,11 @@ export type BlobRequest = {
   readonly exchange: Exchange
   readonly target: Target
   readonly digest: Digest
-  readonly signal: AbortSignal
 }
 
 /** `HEAD /v2/<name>/blobs/<digest>`: from the record or by asking upstream; never fills, never redirects (P-50). */
-export async function headBlob(
-  { blobs }: BlobRouteDeps,
-  { exchange, target, digest, signal }: BlobRequest,
-): Promise<void> {
-  const { size, outcome } = await blobs.stat(target, digest, signal)
+export async function headBlob({ blobs }: BlobRouteDeps, { exchange, target, digest }: BlobRequest): Promise<void> {
+  const { size, outcome } = await blobs.stat(target, digest, exchange.signal)
   exchange.outcome = outcome
   const headers = blobHeaders(exchange, digest, { stored: false })
   if (isNotModified(exchange, digest)) return replyEmpty(exchange, 304, headers)
@@ -35,10 +31,10 @@ export async function headBlob(
 
 /** `GET /v2/<name>/blobs/<digest>`: whole, one range or several; from the store or from the running download. */
 export async function getBlob(deps: BlobRouteDeps, request: BlobRequest): Promise<void> {
-  const { exchange, target, digest, signal } = request
+  const { exchange, target, digest } = request
   // Who has it already needs the right to it and nothing more: no download is started for a 304.
   if (isNotModified(exchange, digest)) return await headBlob(deps, request)
-  const blob = await deps.blobs.open(target, digest, signal)
+  const blob = await deps.blobs.open(target, digest, exchange.signal)
   try {
     exchange.outcome = blob.outcome
     const wanted = wantedRange(exchange, digest, blob.size)

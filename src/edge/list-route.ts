@@ -13,15 +13,14 @@ type ListRequest = {
   readonly exchange: Exchange
   readonly target: Target
   readonly query: URLSearchParams
-  readonly signal: AbortSignal
 }
 
 /** `GET /v2/<name>/tags/list` (P-74…P-78). */
-export async function serveTags(tagLists: TagLists, { exchange, target, query, signal }: ListRequest): Promise<void> {
+export async function serveTags(tagLists: TagLists, { exchange, target, query }: ListRequest): Promise<void> {
   const list = await tagLists.list(
     target,
     { n: query.get('n') ?? undefined, last: query.get('last') ?? undefined, extra: query },
-    { signal },
+    { signal: exchange.signal },
   )
   exchange.outcome = list.outcome
   const headers = listHeaders(exchange, { ...list, contentType: 'application/json' })
@@ -32,13 +31,13 @@ export async function serveTags(tagLists: TagLists, { exchange, target, query, s
 /** `GET /v2/<name>/referrers/<digest>` (P-80…P-84). */
 export async function serveReferrers(
   referrers: Referrers,
-  { exchange, target, query, digest, signal }: ListRequest & { readonly digest: Digest },
+  { exchange, target, query, digest }: ListRequest & { readonly digest: Digest },
 ): Promise<void> {
   const artifactType = query.get('artifactType') ?? undefined
   const list = await referrers.list(target, digest, {
     ...(artifactType !== undefined && { artifactType }),
     query,
-    signal,
+    signal: exchange.signal,
   })
   exchange.outcome = list.outcome
   const headers = listHeaders(exchange, { ...list, contentType: ociIndex })

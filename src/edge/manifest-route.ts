@@ -14,7 +14,6 @@ export type ManifestRequest = {
   readonly exchange: Exchange
   readonly target: Target
   readonly reference: Reference
-  readonly signal: AbortSignal
 }
 
 /**
@@ -22,8 +21,8 @@ export type ManifestRequest = {
  */
 export function serveManifest(manifests: Manifests, request: ManifestRequest): Promise<void> | undefined {
   const { exchange, target, reference } = request
-  // The request itself is the options: its signal is only made when somebody has to wait.
-  const found = manifests.get(target, reference, request)
+  // The exchange has the signal, which is only made when somebody has to wait.
+  const found = manifests.get(target, reference, exchange)
   if (found instanceof Promise) return found.then(manifest => reply(exchange, manifest, reference))
   reply(exchange, found, reference)
   return undefined

@@ -100,38 +100,21 @@ function serve(deps: RegistryDeps, exchange: Exchange, route: NamedRoute, target
   const { query } = route
   switch (route.kind) {
     case 'manifest':
-      return serveManifest(deps.manifests, {
-        exchange,
-        target,
-        reference: route.reference,
-        get signal() {
-          return signalOf(exchange)
-        },
-      })
+      return serveManifest(deps.manifests, { exchange, target, reference: route.reference })
     case 'blob': {
-      const request = { exchange, target, digest: route.digest, signal: signalOf(exchange) }
+      const request = { exchange, target, digest: route.digest }
       return exchange.isHead ? headBlob(deps, request) : getBlob(deps, request)
     }
     case 'tags':
-      return serveTags(deps.tagLists, { exchange, target, query, signal: signalOf(exchange) })
+      return serveTags(deps.tagLists, { exchange, target, query })
     case 'referrers':
       return serveReferrers(deps.referrers, {
         exchange,
         target,
         query,
         digest: route.digest,
-        signal: signalOf(exchange),
       })
   }
-}
-
-/** Aborts when the client leaves before its answer is complete. */
-function signalOf({ res }: Exchange): AbortSignal {
-  const controller = new AbortController()
-  res.once('close', () => {
-    if (!res.writableFinished) controller.abort(new Error('the client left'))
-  })
-  return controller.signal
 }
 
 function note(exchange: Exchange, route: Route, target: Target): void {
