@@ -111,6 +111,12 @@ export class Blobs {
     }
   }
 
+  /** Size of a blob that can be had without upstream: stored, or verified and about to be. Rejects when the store cannot tell. */
+  async size(digest: Digest): Promise<number | undefined> {
+    const fill = this.#joinable(digest)
+    return fill?.verified === true ? fill.size : await this.#deps.store.size(digest)
+  }
+
   /** Opens a blob for reading. Throws blobUnknown, or the failure of the upstream that had to be asked. */
   async open(target: Target, digest: Digest, signal?: AbortSignal): Promise<OpenedBlob> {
     const known = wellKnownBlobs.get(digest)
@@ -152,7 +158,7 @@ export class Blobs {
       if ((await rights.mayReadBlob(target, digest)) === 'yes') return
       // Answered as if nothing were here, down to the words: who may not read it does not learn that it is cached.
       this.#ask(target, digest)
-      await untilAborted(rights.confirm(target, digest), signal)
+      await rights.confirm(target, digest, signal)
     } catch (error) {
       this.#rememberMissing(target, digest, error)
       await stored?.close()
@@ -174,6 +180,8 @@ export class Blobs {
 
   /** Joins `running`, or starts a download. Undefined: the one that was joined failed for a reason of its own repository; look again. */
   async #attach({ target, digest, signal }: Wanted, running: Fill | undefined): Promise<OpenedBlob | undefined> {
+    // A client that left meanwhile begins nothing.
+    signal?.throwIfAborted()
     const fill = running ?? this.#start(target, digest, false)
     const member = fill.join()
     try {
@@ -189,6 +197,7 @@ export class Blobs {
   }
 
   #start(target: Target, digest: Digest, background: boolean): Fill {
+    if (this.#closed) throw unavailable('this cache is shutting down')
     const { upstream } = this.#ask(target, digest)
     const { spool, store, fills, observer, rights } = this.#deps
     const source = new BlobSource({
@@ -197,6 +206,7 @@ export class Blobs {
       digest,
       quarantine: this.#quarantine,
       maxAttempts: fills.maxAttempts,
+      clock: this.#deps.clock,
       background,
       onConfirmed: () => {
         this.#missing.delete(keyOf(target, digest))

@@ -33,7 +33,8 @@ export type Question = {
   readonly upstream: string
   readonly ttlMs: (document: Document) => number
   readonly maxStaleMs: number
-  readonly fetch: () => Promise<Document>
+  /** The signal fires when nobody waits any more. */
+  readonly fetch: (signal: AbortSignal) => Promise<Document>
   /** Whether the answer also goes to the store, to outlive this process. False for what a client could vary without end. */
   readonly keep: (document: Document) => boolean
   readonly signal: AbortSignal | undefined
@@ -93,25 +94,25 @@ export function createDocuments(deps: DocumentsDependencies): Documents {
     warnings: [staleWarning(question.upstream, entry.why, ageMs)],
   })
 
-  const fetched = async (question: Question): Promise<Answer> => {
+  const fetched = async (question: Question, abandoned: AbortSignal): Promise<Answer> => {
     const askedAt = askedNow(clock)
-    const document = await question.fetch()
+    const document = await question.fetch(abandoned)
     remember(question.key, document, askedAt.moment)
     if (question.keep(document) && document.bytes.length <= maxKeptBytes)
       await metadata.putDocument(question.key, { ...document, storedAt: askedAt.wall })
     return { document, outcome: 'fill', ageMs: 0, warnings: [] }
   }
 
-  const answer = async (question: Question): Promise<Answer> => {
+  const answer = async (question: Question, abandoned: AbortSignal): Promise<Answer> => {
     const entry = await find(question)
-    if (!entry) return fetched(question)
+    if (!entry) return fetched(question, abandoned)
     const ageMs = ageOf(entry.storedAt, clock)
     if (isFresh(ageMs, question.ttlMs(entry.document)))
       return { document: entry.document, outcome: 'hit', ageMs, warnings: [] }
     const usable = deps.offline || mayServeStale(ageMs, question.maxStaleMs)
     if (usable && entry.why !== '' && momentOf(clock) < entry.askAgainAt) return stale(question, entry, ageMs)
     try {
-      return await fetched(question)
+      return await fetched(question, abandoned)
     } catch (error) {
       if (!usable || !isNoInformation(error)) throw error
       entry.why = reasonOf(error)
@@ -122,7 +123,11 @@ export function createDocuments(deps: DocumentsDependencies): Documents {
 
   return {
     async get(question) {
-      const { value, joined } = await flights.share(question.key, () => answer(question), question.signal)
+      const { value, joined } = await flights.share(
+        question.key,
+        abandoned => answer(question, abandoned),
+        question.signal,
+      )
       return joined && value.outcome === 'fill' ? { ...value, outcome: 'joined' } : value
     },
   }

@@ -12,7 +12,13 @@ export type FetchedManifest = {
 }
 
 /** Where to ask: one repository of one upstream. */
-export type Origin = { readonly upstream: Upstream; readonly repository: string; readonly observer: Observer }
+export type Origin = {
+  readonly upstream: Upstream
+  readonly repository: string
+  readonly observer: Observer
+  /** Fires when nobody waits for it any more. */
+  readonly signal: AbortSignal
+}
 
 /**
  * GET by digest: any source is as good, because the digest decides (P-39). The next one is tried when one cannot be asked or
@@ -24,7 +30,7 @@ export async function fetchByDigest(origin: Origin, digest: Digest, firstSource 
   let firstError: UpstreamError | undefined
   for (let source = firstSource; source < upstream.sources; source++) {
     try {
-      const answer = await upstream.getManifest(repository, digest, { source })
+      const answer = await upstream.getManifest(repository, digest, { source, signal: origin.signal })
       return believe(origin, answer, { asked: digest, expected: digest })
     } catch (error) {
       if (!(error instanceof UpstreamError) || (source === 0 && isFinal(error))) throw error
@@ -39,7 +45,7 @@ export async function fetchByDigest(origin: Origin, digest: Digest, firstSource 
  * Only `source` 0 decides what a tag is (T-21).
  */
 export async function fetchByTag(origin: Origin, tag: string, source = 0): Promise<FetchedManifest> {
-  const answer = await origin.upstream.getManifest(origin.repository, tag, { source })
+  const answer = await origin.upstream.getManifest(origin.repository, tag, { source, signal: origin.signal })
   const claimed = answer.digest
   const expected = claimed !== undefined && isDigest(claimed) ? claimed : undefined
   return believe(origin, answer, { asked: undefined, expected })

@@ -81,6 +81,8 @@ export type ManifestsDependencies = {
 
 /** One request's place: whose manifest, of which upstream, by which rules. */
 type Place = { readonly target: Target; readonly upstream: Upstream; readonly settings: TagSettings }
+/** A place where there is work to do; `signal` fires when nobody waits for it any more. */
+type Errand = Place & { readonly signal: AbortSignal }
 type Settled = Pick<ServedManifest, 'outcome' | 'ageMs' | 'warnings'> & { readonly cached: CachedManifest }
 
 const defaultMemoryBytes = 64 * 1024 * 1024
@@ -103,8 +105,9 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
   /** Upstream and repository → until when HEAD is not tried. */
   const headUselessUntil = new LRUCache<string, number>({ max: 10_000 })
 
-  const originOf = ({ upstream, target }: Place): Origin => ({
+  const originOf = ({ upstream, target, signal }: Errand): Origin => ({
     upstream,
+    signal,
     repository: target.repository,
     observer: deps.observer,
   })
@@ -118,11 +121,11 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     if (cached && rights.remembersConfirmed(place.target, digest) && !cannotAsk(place.upstream))
       return served(hit(cached), undefined)
     return digestFlights
-      .share(tagKey(place.target, digest), () => settleDigest(place, digest), waiting.signal)
+      .share(tagKey(place.target, digest), signal => settleDigest({ ...place, signal }, digest), waiting.signal)
       .then(({ value, joined }) => served(joined ? joinedTo(value) : value, undefined))
   }
 
-  const settleDigest = async (place: Place, digest: Digest): Promise<Settled> => {
+  const settleDigest = async (place: Errand, digest: Digest): Promise<Settled> => {
     const { target, upstream } = place
     const cached = await records.find(digest)
     if (cached && (await rights.isConfirmed(target, digest))) {
@@ -142,11 +145,12 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
   }
 
   /** One GET by digest for all who need it, by tag or by digest. */
-  const obtain = async (place: Place, digest: Digest, firstSource = 0): Promise<Settled> => {
-    const { value } = await fetches.share(tagKey(place.target, digest), async () => {
-      const fetched = await fetchByDigest(originOf(place), digest, firstSource)
+  const obtain = async (place: Errand, digest: Digest, firstSource = 0): Promise<Settled> => {
+    const fetch = async (signal: AbortSignal): Promise<Settled> => {
+      const fetched = await fetchByDigest(originOf({ ...place, signal }), digest, firstSource)
       return filled(await keep(place.target, fetched), fetched.warnings)
-    })
+    }
+    const { value } = await fetches.share(tagKey(place.target, digest), fetch, place.signal)
     return value
   }
 
@@ -154,13 +158,13 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
    * The bytes came through another repository; whether this one has them is upstream's to say (T-11). An upstream that never had them
    * has to give them: that it says yes to a digest proves nothing.
    */
-  const settleKnownElsewhere = async (place: Place, cached: CachedManifest): Promise<Settled> => {
-    const { target, upstream } = place
+  const settleKnownElsewhere = async (place: Errand, cached: CachedManifest): Promise<Settled> => {
+    const { target, upstream, signal } = place
     const { digest } = cached.record
     let firstSource = 0
     if (!(await rights.isConfirmedAt(target.upstream, digest))) return obtain(place, digest)
     try {
-      const head = await upstream.headManifest(target.repository, digest)
+      const head = await upstream.headManifest(target.repository, digest, { signal })
       if (head.digest === digest) {
         const agreed = await records.agree(cached, head.mediaType)
         await link(target, agreed)
@@ -187,11 +191,11 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
       if (cached) return served({ cached, outcome: 'hit', ageMs, warnings: entry.warnings }, settings.tagTtlMs)
     }
     return tagFlights
-      .share(tagKey(target, tag), () => settleTag(place, tag), waiting.signal)
+      .share(tagKey(target, tag), signal => settleTag({ ...place, signal }, tag), waiting.signal)
       .then(({ value, joined }) => served(joined ? joinedTo(value) : value, settings.tagTtlMs))
   }
 
-  const settleTag = async (place: Place, tag: string): Promise<Settled> => {
+  const settleTag = async (place: Errand, tag: string): Promise<Settled> => {
     const { target, settings } = place
     const entry = await tags.find(target, tag, settings.tagTtlMs)
     if (!entry) return settleNewTag(place, tag)
@@ -217,7 +221,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     }
   }
 
-  const settleNewTag = async (place: Place, tag: string): Promise<Settled> => {
+  const settleNewTag = async (place: Errand, tag: string): Promise<Settled> => {
     const { target } = place
     const subject = { kind: 'manifest', repository: target.repository, reference: tag } as const
     if (absences.has(tagKey(target, tag))) throw absent(place, tag)
@@ -233,7 +237,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
   }
 
   /** One HEAD, which Docker Hub does not count; a GET when it names something new, or says nothing (P-47, P-101). */
-  const revalidate = async (place: Place, tag: string, entry: TagEntry): Promise<Settled> => {
+  const revalidate = async (place: Errand, tag: string, entry: TagEntry): Promise<Settled> => {
     const askedAt = askedNow(clock)
     const head = await headDigest(place, tag)
     if (head === 'unsure' || head === 'useless') {
@@ -265,7 +269,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     }
   }
 
-  const fillByTag = async (place: Place, tag: string): Promise<Settled> => {
+  const fillByTag = async (place: Errand, tag: string): Promise<Settled> => {
     const askedAt = askedNow(clock)
     const fetched = await fetchByTag(originOf(place), tag)
     const settled = filled(await keep(place.target, fetched), fetched.warnings)
@@ -278,12 +282,12 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
    * `unsure`: a 404, which counts when GET says it too (F-29).
    */
   const headDigest = async (
-    { upstream, target }: Place,
+    { upstream, target, signal }: Errand,
     tag: string,
   ): Promise<{ readonly digest: Digest; readonly mediaType: string | undefined } | 'unsure' | 'useless'> => {
     if ((headUselessUntil.get(repositoryKey(target)) ?? Number.NEGATIVE_INFINITY) > clock.monotonic()) return 'unsure'
     try {
-      const { digest, mediaType } = await upstream.headManifest(target.repository, tag)
+      const { digest, mediaType } = await upstream.headManifest(target.repository, tag, { signal })
       return digest !== undefined && isDigest(digest) ? { digest, mediaType } : 'useless'
     } catch (error) {
       if (isNotFound(error)) return 'unsure'
@@ -294,7 +298,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
   }
 
   const settleAfterFailure = async (
-    place: Place,
+    place: Errand,
     tag: string,
     { entry, cached, error }: { entry: TagEntry; cached: CachedManifest | undefined; error: unknown },
   ): Promise<Settled> => {
@@ -325,7 +329,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
   }
 
   /** What a mirror says about a tag is served, and never becomes the tag (T-21). */
-  const settleFromMirrors = async (place: Place, tag: string, error: unknown): Promise<Settled | undefined> => {
+  const settleFromMirrors = async (place: Errand, tag: string, error: unknown): Promise<Settled | undefined> => {
     const { target, upstream } = place
     const primaryIsDown =
       error instanceof UpstreamError && (error.failure === 'unavailable' || error.failure === 'rateLimited')

@@ -58,6 +58,8 @@ type Request = {
   readonly artifactType: string | undefined
   readonly query: URLSearchParams
 }
+/** `signal` fires when nobody waits any more. */
+type Fetch = Request & { readonly signal: AbortSignal }
 
 const ttlMs = 30_000
 /** What is signed a moment after it was pushed is found soon (P-84). */
@@ -73,7 +75,7 @@ export function createReferrers(deps: ReferrersDependencies): Referrers {
   // and asking for one of those must not hide the signatures of all others.
   const withoutApiUntil = new LRUCache<string, number>({ max: rememberedRepositories })
 
-  const fetchPage = async (request: Request): Promise<Document> => {
+  const fetchPage = async (request: Fetch): Promise<Document> => {
     const { upstream, target } = request
     if (deps.offline) throw new UpstreamError('unavailable', upstream.name, 'offline', 'this cache is offline')
     const repositoryKey = `${target.upstream} ${target.repository}`
@@ -107,7 +109,7 @@ export function createReferrers(deps: ReferrersDependencies): Referrers {
           maxStaleMs: deps.settings(target.upstream).maxStaleMs,
           // Anybody can ask for types and digests that nobody has; what exists is finite.
           keep: document => !isEmpty(document),
-          fetch: () => fetchPage(request),
+          fetch: abandoned => fetchPage({ ...request, signal: abandoned }),
           signal,
         })
         return pageFrom(request, answer)
@@ -120,8 +122,8 @@ export function createReferrers(deps: ReferrersDependencies): Referrers {
   }
 }
 
-async function fromApi({ upstream, target, digest, artifactType, query }: Request): Promise<Document> {
-  const page = await upstream.listReferrers(target.repository, digest, query)
+async function fromApi({ upstream, target, digest, artifactType, query, signal }: Fetch): Promise<Document> {
+  const page = await upstream.listReferrers(target.repository, digest, query, { signal })
   const next = withoutNamespace(page.next)
   const referrers = readIndex(upstream, page.bytes)
   const isFiltered = page.filtersApplied?.split(',').some(filter => filter.trim() === 'artifactType') === true
@@ -129,9 +131,9 @@ async function fromApi({ upstream, target, digest, artifactType, query }: Reques
 }
 
 /** Where a registry has no referrers API, clients keep an index under a tag made from the digest (P-81). */
-async function fromTag({ upstream, target, digest, artifactType }: Request): Promise<Document> {
+async function fromTag({ upstream, target, digest, artifactType, signal }: Fetch): Promise<Document> {
   try {
-    const { bytes } = await upstream.getManifest(target.repository, referrersTag(digest))
+    const { bytes } = await upstream.getManifest(target.repository, referrersTag(digest), { signal })
     return documentOf(matching(readIndex(upstream, bytes), artifactType), undefined)
   } catch (error) {
     // Anything under that tag that is not an index is somebody's tag, and no list of referrers (P-85).

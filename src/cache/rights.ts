@@ -20,8 +20,8 @@ export interface Rights {
    * `ask`: {@link confirm} it before a byte, a size or a 304 is given away.
    */
   mayReadBlob(target: Target, digest: Digest): Promise<'yes' | 'ask'>
-  /** Asks upstream under this repository, then links. One question for all who wait. Throws BLOB_UNKNOWN, DENIED or UNAVAILABLE. */
-  confirm(target: Target, digest: Digest): Promise<void>
+  /** Asks upstream under this repository, then links. One question for all who wait; `signal` ends the waiting of one. Throws BLOB_UNKNOWN, DENIED or UNAVAILABLE. */
+  confirm(target: Target, digest: Digest, signal?: AbortSignal): Promise<void>
   /** Upstream just gave the digest for this repository. */
   confirmed(target: Target, digest: Digest): Promise<void>
   /** A manifest of this repository describes these. */
@@ -66,13 +66,13 @@ export function createRights(deps: RightsDependencies): ManifestRights {
     await metadata.putLinks(target.upstream, target.repository, [digest], 'confirmed')
   }
 
-  const ask = async (target: Target, digest: Digest): Promise<void> => {
+  const ask = async (target: Target, digest: Digest, signal: AbortSignal): Promise<void> => {
     const subject = { kind: 'blob', repository: target.repository, reference: digest } as const
     if (deps.offline) throw offlineAnd(subject)
     const upstream = deps.upstreams.get(target.upstream)
     if (!upstream) throw blobUnknown(digest, 'this upstream is not configured here')
     try {
-      await upstream.headBlob(target.repository, digest)
+      await upstream.headBlob(target.repository, digest, { signal })
     } catch (error) {
       throw toRegistryError(error, subject)
     }
@@ -94,8 +94,8 @@ export function createRights(deps: RightsDependencies): ManifestRights {
       if (link === undefined) return 'ask'
       return (await metadata.isConfirmedAt(target.upstream, digest)) ? 'yes' : 'ask'
     },
-    async confirm(target, digest) {
-      await questions.share(keyOf(target, digest), () => ask(target, digest))
+    async confirm(target, digest, signal) {
+      await questions.share(keyOf(target, digest), abandoned => ask(target, digest, abandoned), signal)
     },
     async named(target, digests) {
       if (digests.length > 0) await metadata.putLinks(target.upstream, target.repository, digests, 'named')

@@ -88,7 +88,10 @@ export function createTagLists(deps: TagListsDependencies): TagLists {
           maxStaleMs: deps.settings(target.upstream).maxStaleMs,
           // Any client can invent `last` and more; first pages are few.
           keep: () => [...asked.keys()].every(name => name === 'n'),
-          fetch: () => fetchPage(upstream, target.repository, asked, deps.offline),
+          fetch: abandoned => {
+            if (deps.offline) throw new UpstreamError('unavailable', upstream.name, 'offline', 'this cache is offline')
+            return fetchPage(upstream, target.repository, asked, abandoned)
+          },
           signal,
         })
         return pageFrom(target, answer)
@@ -106,10 +109,9 @@ async function fetchPage(
   upstream: Upstream,
   repository: string,
   query: URLSearchParams,
-  offline: boolean,
+  signal: AbortSignal,
 ): Promise<Document> {
-  if (offline) throw new UpstreamError('unavailable', upstream.name, 'offline', 'this cache is offline')
-  const page = await upstream.listTags(repository, query)
+  const page = await upstream.listTags(repository, query, { signal })
   const next = withoutNamespace(page.next)
   return {
     bytes: Buffer.from(JSON.stringify(readTags(upstream, page.bytes))),

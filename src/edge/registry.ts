@@ -46,7 +46,10 @@ export function createRegistryHandler(deps: RegistryDeps): (req: IncomingMessage
     if (deps.draining() || isBodyLeftUnread(req)) res.shouldKeepAlive = false
     try {
       const pending = handle(deps, parse, exchange)
-      if (pending === undefined) return deps.report(exchange)
+      if (pending === undefined) {
+        watchRest(deps.watch, res)
+        return deps.report(exchange)
+      }
       pending
         .catch((error: unknown) => replyError(exchange, error))
         .then(
@@ -67,8 +70,17 @@ function ended(deps: RegistryDeps, exchange: Exchange): void {
     exchange.complete = res.writableFinished
     deps.report(exchange)
   }
+  watchRest(deps.watch, res)
   if (res.writableFinished || res.closed) report()
   else res.once('close', report)
+}
+
+/** What was answered in one piece, a manifest or a list, may be more than the client takes (T-34). */
+function watchRest(watch: WriteWatch, res: ServerResponse): void {
+  const left = res.socket?.writableLength ?? 0
+  if (left === 0 || res.closed) return
+  const waiting = watch.start(res, left)
+  res.once('close', () => watch.stop(waiting))
 }
 
 type Located = { readonly route: Route; readonly target: Target | undefined }

@@ -60,15 +60,27 @@ export async function startServer({ address, handler, maxConnections }: ServerOp
  * until then nothing that is written leaves, and that the client has gone shows nowhere (F-71).
  */
 function oneAtATime(handler: Handler, latest: WeakMap<Duplex, ServerResponse>): Handler {
+  const waiting = new WeakMap<Duplex, number>()
   return (req, res) => {
-    const before = latest.get(req.socket)
-    latest.set(req.socket, res)
+    const { socket } = req
+    const before = latest.get(socket)
+    latest.set(socket, res)
     if (before === undefined || res.socket !== null) return handler(req, res)
+    const count = (waiting.get(socket) ?? 0) + 1
+    if (count > maxWaiting) return void socket.destroy()
+    waiting.set(socket, count)
     before.once('close', () => {
-      if (!req.socket.destroyed) handler(req, res)
+      waiting.set(socket, (waiting.get(socket) ?? 1) - 1)
+      if (!socket.destroyed) handler(req, res)
     })
   }
 }
+
+/**
+ * Requests that wait behind others of their connection. Node reads on however many there are, and each takes kilobytes (T-34). Clients of
+ * registries send none ahead; who sends more is disconnected.
+ */
+const maxWaiting = 128
 
 /** Answers bytes that are no request, and closes. Nothing is written into or behind an answer that is on its way (T-31). */
 function refuse(error: NodeJS.ErrnoException, socket: Duplex | Socket, latest: ServerResponse | undefined): void {

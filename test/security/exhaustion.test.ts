@@ -1,0 +1,101 @@
+import { connect } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { eventually, get } from '../edge/pulling.ts'
+import { FakeClock } from '../fakes/clock.ts'
+import { ociManifestType } from '../fakes/image.ts'
+import { rawRequest } from '../fakes/raw-client.ts'
+import { startTestLayover, type TestLayover } from '../fakes/layover.ts'
+import { type FakeRegistry, startFakeRegistry } from '../fakes/registry.ts'
+
+let registry: FakeRegistry
+let layover: TestLayover
+
+beforeEach(async () => {
+  registry = await startFakeRegistry()
+  layover = await startTestLayover({
+    upstreams: { 'fake.test': { url: registry.url, headersTimeoutMs: 30_000 } },
+    config: { clients: { maxConnections: 10_000, stallMs: 50 } },
+    clock: new FakeClock(),
+  })
+})
+afterEach(async () => {
+  await layover.close()
+  await registry.stop()
+})
+
+/** Counted once a second. */
+const connections = () => layover.metric('layover_client_connections')
+
+describe('clients that do not read', () => {
+  test('T-34, F-44: one that takes nothing of a large manifest or list is disconnected', async () => {
+    const annotations = { filler: 'x'.repeat(4_000_000) }
+    const image = { schemaVersion: 2, mediaType: ociManifestType, config: undefined, layers: [], annotations }
+    registry.addManifest('team/app', 'large', image, ociManifestType)
+    await get(layover, '/v2/team/app/manifests/large')
+    const lines = Array.from({ length: 8 }, () => 'GET /v2/team/app/manifests/large HTTP/1.1\r\nhost: a\r\n\r\n')
+    const socket = connect({ port: layover.port, host: '127.0.0.1' })
+    socket.on('error', () => undefined)
+    socket.pause()
+    socket.write(lines.join(''))
+    await eventually(async () => ((await connections()) === 1 ? true : undefined))
+    await eventually(async () => ((await connections()) === 0 ? true : undefined), 15_000)
+    // It was not the client that ended it.
+    expect(socket.destroyed).toBe(false)
+    socket.destroy()
+  })
+})
+
+describe('pipelines', () => {
+  test('T-34, F-71: requests that wait behind one answer are bounded', async () => {
+    const gate = registry.gate({ path: /manifests/ })
+    const socket = connect({ port: layover.port, host: '127.0.0.1' })
+    socket.on('error', () => undefined)
+    const closed = new Promise<boolean>(resolve => socket.once('close', () => resolve(true)))
+    socket.resume()
+    socket.write('GET /v2/team/app/manifests/slow HTTP/1.1\r\nhost: a\r\n\r\n')
+    const burst = 'GET /v2/ HTTP/1.1\r\nhost: a\r\n\r\n'.repeat(1_000)
+    await gate.reached
+    for (let count = 0; count < 20 && !socket.destroyed; count++) {
+      socket.write(burst)
+      await sleep(5)
+    }
+    expect(await Promise.race([closed, sleep(2_000).then(() => false)])).toBe(true)
+    gate.release()
+    expect((await get(layover, '/v2/')).status).toBe(200)
+  })
+
+  test('F-71: a client that asks for a whole image at once is served', async () => {
+    const burst = 'GET /v2/ HTTP/1.1\r\nhost: a\r\n\r\n'.repeat(64)
+    const socket = connect({ port: layover.port, host: '127.0.0.1' })
+    let received = ''
+    socket.on('data', chunk => (received += chunk.toString()))
+    socket.write(burst)
+    const answers = () => received.split('HTTP/1.1 200').length - 1
+    await eventually(() => (answers() >= 64 ? true : undefined))
+    expect(answers()).toBe(64)
+    socket.destroy()
+  })
+})
+
+describe('upstream requests that nobody waits for', () => {
+  test('T-35: those who ask for everything and leave do not hold up who waits', async () => {
+    registry.image('team/app', 'v1')
+    const gate = registry.gate({ path: /garbage/ })
+    const sockets = Array.from({ length: 100 }, (_, index) => {
+      const socket = connect({ port: layover.port, host: '127.0.0.1' })
+      socket.on('error', () => undefined)
+      socket.write(`GET /v2/garbage/r${index}/manifests/x HTTP/1.1\r\nhost: a\r\n\r\n`)
+      return socket
+    })
+    await gate.reached
+    await eventually(() => (registry.count({ path: /garbage/ }) >= 60 ? true : undefined))
+    for (const socket of sockets) socket.destroy()
+    const answer = await Promise.race([
+      rawRequest(layover.port, '/v2/team/app/manifests/v1', { timeoutMs: 9_000 }),
+      sleep(9_000),
+    ])
+    gate.release()
+    expect(answer?.status).toBe(200)
+  })
+})
