@@ -403,6 +403,7 @@ class Run {
 
   /** Nothing that upstream did can be the reason for an error. */
   #isBenign(): boolean {
+    if (this.#plan.sideWrong) return false
     return this.#main.every(
       ({ plan }) =>
         plan === undefined ||

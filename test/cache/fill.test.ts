@@ -399,7 +399,7 @@ describe('joining a fill', () => {
     body.send(bytes.subarray(64 * kib))
     body.end()
     await reading
-    await blobs.close()
+    await vi.waitFor(() => expect(blobs.running).toBe(0))
     // Gone from the store and not downloading: the next open misses, and a whole fill happens before it goes on.
     const other = blobOf(1000, 7)
     hold = true
@@ -411,7 +411,7 @@ describe('joining a fill', () => {
     second.end()
     expect((await readAll(await early)).equals(other.bytes)).toBe(true)
     expect(digest).not.toBe(other.digest)
-    await blobs.close()
+    await vi.waitFor(() => expect(blobs.running).toBe(0))
     goOn.resolve()
     expect((await readAll(await late)).equals(other.bytes)).toBe(true)
     expect(upstream.requests).toHaveLength(2)
@@ -459,6 +459,54 @@ describe('joining a fill', () => {
     body.send(bytes)
     body.end()
     expect((await readAll(await follower)).equals(bytes)).toBe(true)
+  })
+})
+
+describe('starting a fill', () => {
+  /** The store answers when the test says so. */
+  function slowStore() {
+    const asked = Promise.withResolvers<void>()
+    const answer = Promise.withResolvers<void>()
+    const options: Parameters<typeof setUp>[0] = {
+      wrap: ({ store }) => ({
+        store: {
+          size: one => store.size(one),
+          delete: one => store.delete(one),
+          publish: (one, size, spool) => store.publish(one, size, spool),
+          open: async one => {
+            asked.resolve()
+            await answer.promise
+            return await store.open(one)
+          },
+        },
+      }),
+    }
+    return { options, asked: asked.promise, answer: answer.resolve }
+  }
+
+  it('T-35: is not done for a client that left while the store was asked', async () => {
+    const { options, asked, answer } = slowStore()
+    const { blobs, upstream } = await setUp(options)
+    const client = new AbortController()
+    const opening = blobs.open(target, blobOf(1000).digest, client.signal)
+    await asked
+    client.abort(new Error('the client left'))
+    answer()
+    await expect(opening).rejects.toThrow('the client left')
+    expect(upstream.requests).toEqual([])
+    expect(blobs.running).toBe(0)
+  })
+
+  it('F-41: is not done any more once it was closed', async () => {
+    const { options, asked, answer } = slowStore()
+    const { blobs, upstream } = await setUp(options)
+    const opening = blobs.open(target, blobOf(1000).digest)
+    await asked
+    await blobs.close()
+    answer()
+    await expect(opening).rejects.toMatchObject({ status: 503 })
+    expect(upstream.requests).toEqual([])
+    expect(blobs.running).toBe(0)
   })
 })
 

@@ -8,6 +8,7 @@ import {
   completeBody,
   expectCleanAftermath,
   failuresOf,
+  figure,
   kib,
   mib,
   pull,
@@ -44,7 +45,7 @@ describe('many clients of one download', () => {
     await vi.waitFor(async () => expect(await running(scene, 'fills')).toBe(1))
     client.resetAndDestroy()
     await vi.waitFor(async () => expect(await running(scene, 'fills')).toBe(0))
-    expect(await layover.metrics()).toMatch(/^layover_fills_total\{.*outcome="cancelled"\} 1$/m)
+    expect(await figure(layover, 'layover_fills_total', { outcome: 'cancelled' })).toBe(1)
     gate.release()
     await expectCleanAftermath(scene, { responses: [] })
     const stopped = registry.requests.find(({ path, status }) => path === blobPath(scene.digest) && status === 200)

@@ -78,7 +78,10 @@ export async function startScene(options: SceneOptions = {}): Promise<Scene> {
   mirror?.addBlobTo(repository, bytes)
   const other = registry.addBlobTo(repository, pseudoRandomBytes(1000, 'other'))
   mirror?.addBlobTo(repository, pseudoRandomBytes(1000, 'other'))
-  if (options.upstream?.url === undefined) expect((await pull(layover, other)).status).toBe(200)
+  if (options.upstream?.url === undefined) {
+    expect((await pull(layover, other)).status).toBe(200)
+    await untilStored(layover)
+  }
   await layover.metrics()
   return { registry, mirror, layover, clock, bytes, digest, openBefore: openDescriptors() }
 }
@@ -102,9 +105,13 @@ export async function pullImage(layover: TestLayover, tag: string, image: FakeIm
   expect(manifest.body.equals(image.manifestBytes)).toBe(true)
   for (const { digest, bytes } of [image.config, ...image.layers])
     expect((await pull(layover, digest)).body.equals(bytes)).toBe(true)
-  // The client has its last byte before the disk has.
+  await untilStored(layover)
+}
+
+/** Clients have their last byte before the disk has. */
+export async function untilStored(layover: TestLayover): Promise<void> {
   const running = `layover_fills_running{upstream="${upstreamName}"}`
-  await vi.waitFor(async () => expect(await layover.metric(running)).toBe(0), { interval: 5 })
+  await vi.waitFor(async () => expect(await layover.metric(running)).toBe(0), { interval: 5, timeout: 5_000 })
 }
 
 export function manifestPath(reference: string): string {
@@ -169,6 +176,18 @@ export async function expectCleanAftermath(scene: Scene, aftermath: Aftermath): 
   expect(next.body.equals(bytes)).toBe(true)
   // (f) No secret is anywhere.
   await expectNoSecrets(scene, [...responses, next])
+}
+
+/** The sum of all series of a metric that have these labels. */
+export async function figure(
+  layover: TestLayover,
+  name: string,
+  labels: Readonly<Record<string, string>> = {},
+): Promise<number> {
+  const wanted = Object.entries(labels).map(([label, value]) => `${label}="${value}"`)
+  const lines = (await layover.metrics()).split('\n').filter(line => line.startsWith(`${name}{`))
+  const matching = lines.filter(line => wanted.every(label => line.includes(label)))
+  return matching.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' ') + 1)), 0)
 }
 
 /** Reasons of the downloads that failed, from their log lines. */
