@@ -7,6 +7,8 @@ export type Counters = {
   readonly manifestBytes: number
   readonly documents: number
   readonly documentBytes: number
+  readonly links: number
+  readonly tags: number
 }
 
 /** Reads what the triggers have counted: one row, however much is cached. */
@@ -21,6 +23,8 @@ export function countersOf(sqlite: Sqlite): () => Counters {
       manifestBytes: Number(row?.manifest_bytes ?? 0),
       documents: Number(row?.documents ?? 0),
       documentBytes: Number(row?.document_bytes ?? 0),
+      links: Number(row?.links ?? 0),
+      tags: Number(row?.tags ?? 0),
     }
   }
 }

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { existsSync, mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { open, statfs } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -96,6 +96,21 @@ export async function writableBytes(directory: DataDirectory): Promise<number | 
     return blocks === 0 ? undefined : Math.max(0, Math.floor(bavail * bsize - margin))
   } catch {
     return undefined
+  }
+}
+
+/** Removes indexes that were moved aside, all but the newest: it is kept for whoever wants to know what happened. */
+export function forgetOldIndexes(directory: DataDirectory, failed: (error: unknown) => void): void {
+  const aside = /^index\.sqlite\.corrupt-(\d+)(-wal)?$/
+  try {
+    const found = readdirSync(directory.root).flatMap(name => {
+      const time = aside.exec(name)?.[1]
+      return time === undefined ? [] : [{ name, time: Number(time) }]
+    })
+    const newest = Math.max(...found.map(({ time }) => time))
+    for (const { name, time } of found) if (time < newest) rmSync(join(directory.root, name), { force: true })
+  } catch (error) {
+    failed(error)
   }
 }
 

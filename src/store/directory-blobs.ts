@@ -40,6 +40,11 @@ export class DirectoryBlobs implements BlobStore {
     return this.#open.bytes
   }
 
+  /** Bytes of removed blobs that are still being read. */
+  get bytesLingering(): number {
+    return this.#open.lingeringBytes
+  }
+
   /** A blob that is read, published or removed right now is not evicted. */
   isInUse(digest: Digest): boolean {
     return this.#open.has(digest) || this.#turns.isBusy(digest)

@@ -6,6 +6,7 @@ import { countersOf } from './counters.ts'
 import {
   claimDataDirectory,
   dataDirectory,
+  forgetOldIndexes,
   indexIsGone,
   lockDataDirectory,
   restoreDirectory,
@@ -14,13 +15,17 @@ import {
 import { DirectoryBlobs } from './directory-blobs.ts'
 import { DocumentTable } from './document-table.ts'
 import { createEviction } from './eviction.ts'
+import { LinkTable } from './link-table.ts'
 import { ManifestTable } from './manifest-table.ts'
+import { Pruning } from './pruning.ts'
+import { defaultRecordLimits, type RecordLimits } from './record-limits.ts'
 import { orphansAreLikely, startRun } from './runs.ts'
 import { SpoolDirectory } from './spool-directory.ts'
 import { Sqlite } from './sqlite.ts'
 import { SqliteMetadata } from './sqlite-metadata.ts'
 import type { BlobStore, MetadataStore, Spool, StorageUsage } from './stores.ts'
 import { Sweep } from './sweep.ts'
+import { TagTable } from './tag-table.ts'
 
 export type EmbeddedOptions = {
   /** Created when missing. One process at a time. */
@@ -29,6 +34,8 @@ export type EmbeddedOptions = {
   readonly maxBytes: number
   readonly clock: Clock
   readonly observer: Observer
+  /** How many links and tags are kept; for a while it may be a quarter more links. */
+  readonly recordLimits?: RecordLimits
 }
 
 export type EmbeddedStores = {
@@ -51,6 +58,7 @@ export async function openEmbeddedStores({
   maxBytes,
   clock,
   observer,
+  recordLimits = defaultRecordLimits,
 }: EmbeddedOptions): Promise<EmbeddedStores> {
   const directory = dataDirectory(dataDir)
   let release = claimDataDirectory(directory)
@@ -69,17 +77,19 @@ export async function openEmbeddedStores({
         findAgain?.()
       },
     })
+    forgetOldIndexes(directory, error => failed('index.forget', error))
     const run = startRun(sqlite)
     const counters = countersOf(sqlite)
-    const published = (): number => counters().blobBytes + counters().manifestBytes
     const index = new BlobIndex({ sqlite, now, failed: error => failed('blobs.touch', error) })
     const manifests = new ManifestTable({ sqlite, now, failed })
     const documents = new DocumentTable({ sqlite, counters })
 
+    const published = (): number => counters().blobBytes + counters().manifestBytes
     const budget: Budget = new Budget({
       maxBytes,
-      published,
-      inUse: () => blobs.bytesInUse,
+      // The disk holds a removed blob until its last reader has closed it.
+      published: () => published() + blobs.bytesLingering,
+      inUse: () => blobs.bytesInUse + blobs.bytesLingering,
       evict: bytes => evict(bytes),
       writable: () => writableBytes(directory),
     })
@@ -120,14 +130,38 @@ export async function openEmbeddedStores({
 
     await blobs.reconcile()
     const sweep = new Sweep({ directory, index, blobs })
-    findAgain = () => inBackground('blobs.sweep', () => sweep.run())
+    let sweeping: Promise<void> = Promise.resolve()
+    findAgain = () =>
+      inBackground('blobs.sweep', () => {
+        const run = sweep.run()
+        sweeping = run.catch(() => {})
+        return run
+      })
     if (orphansAreLikely(run)) findAgain()
     if (published() > maxBytes) inBackground('blobs.trim', () => budget.trim())
 
-    const metadata = new SqliteMetadata({ sqlite, manifests, documents, budget, failed })
+    const tags = new TagTable({ sqlite, counters, maxTags: recordLimits.tags })
+    const links = new LinkTable(sqlite)
+    const pruning = new Pruning({
+      counters,
+      links,
+      maxLinks: recordLimits.links,
+      now,
+      inBackground,
+      indexed: async () => {
+        // Blobs that are not found again yet would look as if they were not stored.
+        await sweeping
+        index.touches.flush()
+        manifests.touches.flush()
+      },
+    })
+    pruning.check()
+
+    const metadata = new SqliteMetadata({ manifests, tags, links, documents, budget, pruning, failed })
     let closing: Promise<void> | undefined
     const close = async (): Promise<void> => {
       sweep.stop()
+      pruning.stop()
       await Promise.allSettled(background)
       await blobs.idle()
       index.touches.flush()

@@ -10,10 +10,16 @@ type Entry = { readers: number; readonly opening: Promise<WholeFile | undefined>
 export class OpenBlobs {
   readonly #entries = new Map<Digest, Entry>()
   #bytes = 0
+  #lingering = 0
 
   /** Bytes of the blobs that are open and still published. */
   get bytes(): number {
     return this.#bytes
+  }
+
+  /** Bytes of the blobs that were forgotten while they were open, and still are. */
+  get lingeringBytes(): number {
+    return this.#lingering
   }
 
   has(digest: Digest): boolean {
@@ -41,6 +47,7 @@ export class OpenBlobs {
     if (entry === undefined) return
     this.#entries.delete(digest)
     this.#bytes -= entry.file?.size ?? 0
+    this.#lingering += entry.file?.size ?? 0
   }
 
   #enter(digest: Digest, openFile: () => Promise<WholeFile | undefined>): Entry {
@@ -50,6 +57,7 @@ export class OpenBlobs {
       opening: openFile().then(file => {
         entry.file = file
         if (this.#entries.get(digest) === entry) this.#bytes += file?.size ?? 0
+        else this.#lingering += file?.size ?? 0
         return file
       }),
     }
@@ -61,7 +69,11 @@ export class OpenBlobs {
     entry.readers -= 1
     if (entry.readers > 0) return
     if (this.#entries.get(digest) === entry) this.forget(digest)
-    await entry.file?.descriptor.close()
+    try {
+      await entry.file?.descriptor.close()
+    } finally {
+      this.#lingering -= entry.file?.size ?? 0
+    }
   }
 }
 

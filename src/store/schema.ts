@@ -2,6 +2,7 @@
  * The embedded index. Each entry takes the database one version up; entries that were released never change.
  *
  * Counters are kept by triggers in the transaction that changes the rows: nothing is summed up at start, however much is cached.
+ * `INSERT OR REPLACE` runs no delete triggers, so counted tables are written by upsert.
  * Only blobs in state `present` are visible and counted. The other states are what a process that was killed leaves behind.
  */
 export const migrations: readonly string[] = [
@@ -108,6 +109,54 @@ export const migrations: readonly string[] = [
   END;
   CREATE TRIGGER document_changed AFTER UPDATE OF size ON documents BEGIN
     UPDATE counters SET document_bytes = document_bytes + NEW.size - OLD.size WHERE id = 1;
+  END;
+  `,
+  `
+  -- Links get an age: their id. Renaming first and dropping last leaves no rewritten text in the schema, which is compared at start.
+  ALTER TABLE links RENAME TO links_before;
+  CREATE TABLE links (
+    id INTEGER PRIMARY KEY,
+    upstream TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    link TEXT NOT NULL CHECK (link IN ('named', 'confirmed'))
+  ) STRICT;
+  CREATE UNIQUE INDEX links_by_name ON links (upstream, repository, digest);
+  INSERT INTO links (upstream, repository, digest, link) SELECT upstream, repository, digest, link FROM links_before;
+  DROP TABLE links_before;
+  CREATE INDEX links_confirmed ON links (upstream, digest) WHERE link = 'confirmed';
+  CREATE INDEX tags_by_check ON tags (checked_at);
+
+  CREATE TEMP TABLE counters_before AS SELECT * FROM main.counters;
+  DROP TABLE main.counters;
+  CREATE TABLE main.counters (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    blobs INTEGER NOT NULL,
+    blob_bytes INTEGER NOT NULL,
+    manifests INTEGER NOT NULL,
+    manifest_bytes INTEGER NOT NULL,
+    documents INTEGER NOT NULL,
+    document_bytes INTEGER NOT NULL,
+    links INTEGER NOT NULL,
+    tags INTEGER NOT NULL
+  ) STRICT;
+  INSERT INTO main.counters
+    SELECT id, blobs, blob_bytes, manifests, manifest_bytes, documents, document_bytes,
+      (SELECT count(*) FROM links), (SELECT count(*) FROM tags)
+    FROM temp.counters_before;
+  DROP TABLE temp.counters_before;
+
+  CREATE TRIGGER link_added AFTER INSERT ON links BEGIN
+    UPDATE counters SET links = links + 1 WHERE id = 1;
+  END;
+  CREATE TRIGGER link_removed AFTER DELETE ON links BEGIN
+    UPDATE counters SET links = links - 1 WHERE id = 1;
+  END;
+  CREATE TRIGGER tag_added AFTER INSERT ON tags BEGIN
+    UPDATE counters SET tags = tags + 1 WHERE id = 1;
+  END;
+  CREATE TRIGGER tag_removed AFTER DELETE ON tags BEGIN
+    UPDATE counters SET tags = tags - 1 WHERE id = 1;
   END;
   `,
 ]

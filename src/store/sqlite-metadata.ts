@@ -1,15 +1,19 @@
-import { isDigest, type Digest } from '../oci/digest.ts'
+import type { Digest } from '../oci/digest.ts'
 import type { Budget } from './budget.ts'
 import type { DocumentTable } from './document-table.ts'
+import type { LinkTable } from './link-table.ts'
 import type { ManifestTable } from './manifest-table.ts'
-import type { Row, Sqlite } from './sqlite.ts'
+import type { Pruning } from './pruning.ts'
 import type { Link, ManifestRecord, MetadataStore, StoredDocument, TagKey, TagRecord } from './stores.ts'
+import type { TagTable } from './tag-table.ts'
 
 export type SqliteMetadataOptions = {
-  readonly sqlite: Sqlite
   readonly manifests: ManifestTable
+  readonly tags: TagTable
+  readonly links: LinkTable
   readonly documents: DocumentTable
   readonly budget: Budget
+  readonly pruning: Pruning
   readonly failed: (operation: string, error: unknown) => void
 }
 
@@ -19,11 +23,9 @@ export type SqliteMetadataOptions = {
  */
 export class SqliteMetadata implements MetadataStore {
   readonly #options: SqliteMetadataOptions
-  readonly #statements: ReturnType<typeof prepare>
 
   constructor(options: SqliteMetadataOptions) {
     this.#options = options
-    this.#statements = prepare(options.sqlite)
   }
 
   async getManifest(digest: Digest): Promise<ManifestRecord | undefined> {
@@ -46,60 +48,40 @@ export class SqliteMetadata implements MetadataStore {
     this.#options.manifests.delete([digest])
   }
 
-  async getTag({ upstream, repository, tag }: TagKey): Promise<TagRecord | undefined> {
-    return this.#read(
-      'getTag',
-      () => {
-        const row = this.#statements.getTag.get(upstream, repository, tag)
-        if (row === undefined) return undefined
-        const record = tagRecord(row)
-        if (record === undefined) this.#statements.deleteTag.run(upstream, repository, tag)
-        return record
-      },
-      undefined,
-    )
+  async getTag(key: TagKey): Promise<TagRecord | undefined> {
+    return this.#read('getTag', () => this.#options.tags.get(key), undefined)
   }
 
-  async putTag({ upstream, repository, tag }: TagKey, record: TagRecord): Promise<void> {
-    const { digest, mediaType, size, checkedAt } = record
-    this.#statements.putTag.run(upstream, repository, tag, digest, mediaType, size, checkedAt)
+  async putTag(key: TagKey, record: TagRecord): Promise<void> {
+    this.#options.tags.put(key, record)
   }
 
-  async deleteTag({ upstream, repository, tag }: TagKey): Promise<void> {
-    this.#statements.deleteTag.run(upstream, repository, tag)
+  async deleteTag(key: TagKey): Promise<void> {
+    this.#options.tags.delete(key)
   }
 
   async knownTags(upstream: string, repository: string): Promise<readonly string[]> {
-    return this.#read(
-      'knownTags',
-      () => this.#statements.knownTags.all(upstream, repository).map(row => String(row.tag)),
-      [],
-    )
+    return this.#read('knownTags', () => this.#options.tags.known(upstream, repository), [])
   }
 
   async getLink(upstream: string, repository: string, digest: Digest): Promise<Link | undefined> {
-    return this.#read(
-      'getLink',
-      () => {
-        const link = this.#statements.getLink.get(upstream, repository, digest)?.link
-        return link === 'confirmed' || link === 'named' ? link : undefined
-      },
-      undefined,
-    )
+    return this.#read('getLink', () => this.#options.links.get(upstream, repository, digest), undefined)
   }
 
+  /** While there are far too many links, new ones are not kept: each may cost a request upstream later. */
   async putLinks(upstream: string, repository: string, digests: readonly Digest[], link: Link): Promise<void> {
-    this.#options.sqlite.transaction(() => {
-      for (const digest of digests) this.#statements.putLink.run(upstream, repository, digest, link)
-    })
+    const { links, pruning } = this.#options
+    if (!pruning.hasRoom()) return
+    links.put(upstream, repository, digests, link)
+    pruning.check()
   }
 
   async deleteLink(upstream: string, repository: string, digest: Digest): Promise<void> {
-    this.#statements.deleteLink.run(upstream, repository, digest)
+    this.#options.links.delete(upstream, repository, digest)
   }
 
   async isConfirmedAt(upstream: string, digest: Digest): Promise<boolean> {
-    return this.#read('isConfirmedAt', () => this.#statements.isConfirmedAt.get(upstream, digest) !== undefined, false)
+    return this.#read('isConfirmedAt', () => this.#options.links.isConfirmedAt(upstream, digest), false)
   }
 
   async getDocument(key: string): Promise<StoredDocument | undefined> {
@@ -123,29 +105,4 @@ export class SqliteMetadata implements MetadataStore {
       return missing
     }
   }
-}
-
-function prepare(sqlite: Sqlite) {
-  const tag = 'upstream = ? AND repository = ? AND tag = ?'
-  const link = 'upstream = ? AND repository = ? AND digest = ?'
-  return {
-    getTag: sqlite.prepare(`SELECT digest, media_type, size, checked_at FROM tags WHERE ${tag}`),
-    putTag: sqlite.prepare('INSERT OR REPLACE INTO tags VALUES (?, ?, ?, ?, ?, ?, ?)'),
-    deleteTag: sqlite.prepare(`DELETE FROM tags WHERE ${tag}`),
-    knownTags: sqlite.prepare('SELECT tag FROM tags WHERE upstream = ? AND repository = ? ORDER BY tag'),
-    getLink: sqlite.prepare(`SELECT link FROM links WHERE ${link}`),
-    putLink: sqlite.prepare(
-      `INSERT INTO links VALUES (?, ?, ?, ?)
-       ON CONFLICT DO UPDATE SET link = excluded.link WHERE excluded.link = 'confirmed' AND links.link <> 'confirmed'`,
-    ),
-    deleteLink: sqlite.prepare(`DELETE FROM links WHERE ${link}`),
-    isConfirmedAt: sqlite.prepare(
-      "SELECT 1 FROM links WHERE upstream = ? AND digest = ? AND link = 'confirmed' LIMIT 1",
-    ),
-  }
-}
-
-function tagRecord({ digest, media_type, size, checked_at }: Row): TagRecord | undefined {
-  if (typeof digest !== 'string' || !isDigest(digest)) return undefined
-  return { digest, mediaType: String(media_type), size: Number(size), checkedAt: Number(checked_at) }
 }

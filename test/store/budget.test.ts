@@ -71,6 +71,26 @@ describe('the budget', () => {
     expect(await stores.blobs.size(a)).toBeUndefined()
   })
 
+  it('counts a blob that was removed while it is open until its last reader has closed it', async () => {
+    const stores = await opened({ maxBytes: mib })
+    const digest = await publish(stores, content('removed', 600_000))
+    const first = await stores.blobs.open(digest)
+    const second = await stores.blobs.open(digest)
+    await stores.blobs.delete(digest)
+    expect(stores.usage()).toMatchObject({ blobs: 0, blobBytes: 0 })
+    expect(await stores.spool.create(600_000)).toBeUndefined()
+    await first?.close()
+    expect(await stores.spool.create(600_000)).toBeUndefined()
+    await second?.close()
+    const file = await stores.spool.create(600_000)
+    expect(file).toBeDefined()
+    await file?.close()
+    // And nothing is counted twice: all of it can be had.
+    const all = await stores.spool.create(mib)
+    expect(all).toBeDefined()
+    await all?.close()
+  })
+
   it('spares the blobs that are open, and has no room when all are', async () => {
     const stores = await opened({ maxBytes: mib })
     const bytes = content('read', 400 * kib)

@@ -10,6 +10,7 @@ import type { OpenBlob, SpoolFile } from '../../src/store/stores.ts'
 import { blobFiles, content, readAll, rowsOf, TickingClock } from './opened.ts'
 
 const maxBytes = 1_000_000
+const recordLimits = { links: 5, tags: 5 }
 const sizes = [0, 1, 70_000, 150_000, 300_000, 450_000, 999_999, 1_000_001]
 const contents = sizes.map((size, n) => content(`blob ${n}`, size))
 const digests = contents.map(bytes => digestOf(bytes))
@@ -34,6 +35,7 @@ class World {
       maxBytes,
       clock: this.#clock,
       observer: silentObserver,
+      recordLimits,
     })
     return this.stores
   }
@@ -133,6 +135,25 @@ const manifest =
     expect(found === undefined || Buffer.from(found.bytes).equals(record.bytes)).toBe(true)
   }
 
+const known = [...digests, ...manifests.map(({ digest }) => digest)]
+
+const link =
+  (which: number, repository: number, kind: 'named' | 'confirmed' | 'gone'): Step =>
+  async (_, { metadata }) => {
+    const digest = known[which] ?? digestOf(Buffer.from(`absent ${which}`))
+    if (kind === 'gone') await metadata.deleteLink('docker.io', `r${repository}`, digest)
+    else await metadata.putLinks('docker.io', `r${repository}`, [digest], kind)
+  }
+
+const tag =
+  (which: number, kept: boolean): Step =>
+  async (_, { metadata }) => {
+    const key = { upstream: 'docker.io', repository: 'r', tag: `t${which}` }
+    const record = { digest: digestOf(Buffer.of(which)), mediaType: 'a/b', size: 1, checkedAt: which }
+    if (kept) await metadata.putTag(key, record)
+    else await metadata.deleteTag(key)
+  }
+
 const reopen: Step = async world => {
   await world.letGo()
   await world.stores?.close()
@@ -158,6 +179,16 @@ const step = fc.oneof(
   {
     weight: 2,
     arbitrary: fc.tuple(fc.nat(2), fc.boolean()).map(([n, put]) => named(`manifest ${n} ${put}`, manifest(n, put))),
+  },
+  {
+    weight: 4,
+    arbitrary: fc
+      .tuple(fc.nat(20), fc.nat(4), fc.constantFrom('named', 'confirmed', 'gone'))
+      .map(([n, repository, kind]) => named(`link ${n} r${repository} ${kind}`, link(n, repository, kind))),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.tuple(fc.nat(12), fc.boolean()).map(([n, put]) => named(`tag ${n} ${put}`, tag(n, put))),
   },
 )
 
@@ -212,7 +243,18 @@ async function check(world: World): Promise<number> {
   expect(usage.blobBytes).toBe(files.reduce((sum, file) => sum + file.size, 0))
   const [sums] = rowsOf(world.dataDir, 'SELECT count(*) AS n, coalesce(sum(length(bytes)), 0) AS bytes FROM manifests')
   expect({ n: usage.manifests, bytes: usage.manifestBytes }).toEqual(sums)
-  expect(usage.blobBytes + usage.manifestBytes + usage.reservedBytes).toBeLessThanOrEqual(maxBytes)
+  // What was removed while someone reads it is still on the disk.
+  const removed = world.readers.filter(({ blob }) => !files.some(file => file.digest === digests[blob]))
+  const lingering = [...new Set(removed.map(({ blob }) => blob))].reduce((sum, blob) => sum + (sizes[blob] ?? 0), 0)
+  expect(usage.blobBytes + usage.manifestBytes + usage.reservedBytes).toBeLessThanOrEqual(maxBytes - lingering)
+  const [counted] = rowsOf(world.dataDir, 'SELECT links, tags FROM counters')
+  const [records] = rowsOf(
+    world.dataDir,
+    'SELECT (SELECT count(*) FROM links) AS links, (SELECT count(*) FROM tags) AS tags',
+  )
+  expect(counted).toEqual(records)
+  expect(Number(counted?.links)).toBeLessThanOrEqual(recordLimits.links)
+  expect(Number(counted?.tags)).toBeLessThanOrEqual(recordLimits.tags)
   expect(readdirSync(join(world.dataDir, 'spool'))).toHaveLength(world.running.length)
   expect(usage.reservedBytes > 0 && world.running.length === 0).toBe(false)
   return files.length

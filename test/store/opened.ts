@@ -8,6 +8,7 @@ import type { Clock } from '../../src/clock.ts'
 import { silentObserver, type Observer } from '../../src/log/observer.ts'
 import { digestOf, type Algorithm, type Digest } from '../../src/oci/digest.ts'
 import { openEmbeddedStores, type EmbeddedStores } from '../../src/store/embedded.ts'
+import type { RecordLimits } from '../../src/store/record-limits.ts'
 import type { BlobStore, RandomAccess, Spool } from '../../src/store/stores.ts'
 
 /** Time that goes on by one millisecond whenever it is asked, so that uses have an order. */
@@ -48,6 +49,7 @@ export type Opening = {
   readonly maxBytes?: number
   readonly observer?: Observer
   readonly clock?: Clock
+  readonly recordLimits?: RecordLimits
 }
 
 /** Embedded stores that are closed when the test ends. */
@@ -58,6 +60,7 @@ export async function opened(options: Opening = {}): Promise<EmbeddedStores & { 
     maxBytes: options.maxBytes ?? 64 * 1024 * 1024,
     clock: options.clock ?? new TickingClock(),
     observer: options.observer ?? silentObserver,
+    ...(options.recordLimits && { recordLimits: options.recordLimits }),
   })
   onTestFinished(() => stores.close())
   return { ...stores, dataDir }

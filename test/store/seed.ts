@@ -30,8 +30,9 @@ export function seedIndex(dataDir: string, count: number): { readonly blobs: num
     WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${few})
     INSERT INTO manifests SELECT i, printf('sha256:%064x', i), 2, i, 'application/json', x'7b7d' FROM n;
     INSERT INTO tags SELECT 'docker.io', 'library/seed', 't' || id, digest, media_type, size, id FROM manifests;
-    INSERT INTO links SELECT 'docker.io', 'library/seed', digest, 'confirmed' FROM manifests;
-    UPDATE counters SET blobs = ${count}, blob_bytes = ${count * blobSize}, manifests = ${few}, manifest_bytes = ${few * 2};
+    INSERT INTO links SELECT id, 'docker.io', 'library/seed', digest, 'confirmed' FROM manifests;
+    UPDATE counters SET blobs = ${count}, blob_bytes = ${count * blobSize}, manifests = ${few}, manifest_bytes = ${few * 2},
+      links = ${few}, tags = ${few};
     ${triggers.map(({ sql }) => `${String(sql)};`).join('\n')}
     COMMIT;
     PRAGMA wal_checkpoint(TRUNCATE);

@@ -62,10 +62,10 @@ it('a start reads no more of an index of a million blobs than of a small one', a
   expect(plansOf(dataDir, statements).filter(plan => bigTable.test(plan))).toEqual([])
 })
 
-it('no request scans a table: reading, publishing, evicting and listing go by index', async () => {
+it('no request scans a table: reading, publishing, evicting, listing and pruning go by index', async () => {
   const dataDir = temporaryDirectory()
   seedIndex(dataDir, 1000)
-  const stores = await opened({ dataDir, maxBytes: 1_100_000 })
+  const stores = await opened({ dataDir, maxBytes: 1_100_000, recordLimits: { links: 100, tags: 100 } })
   const bytes = content('new', 500_000)
   const digest = digestOf(bytes)
   const statements = await statementsOf(async () => {
@@ -76,11 +76,13 @@ it('no request scans a table: reading, publishing, evicting and listing go by in
     await stores.metadata.getManifest(digest)
     await stores.metadata.deleteManifest(digest)
     const key = { upstream: 'docker.io', repository: 'library/seed', tag: 't1' }
+    await stores.metadata.putTag({ ...key, tag: 'one-more' }, { digest, mediaType: 'a/b', size: 1, checkedAt: 1 })
     await stores.metadata.putTag(key, { digest, mediaType: 'a/b', size: 1, checkedAt: 1 })
     await stores.metadata.getTag(key)
     await stores.metadata.deleteTag(key)
     await stores.metadata.knownTags(key.upstream, key.repository)
     await stores.metadata.putLinks(key.upstream, key.repository, [digest], 'confirmed')
+    await stores.settled()
     await stores.metadata.getLink(key.upstream, key.repository, digest)
     await stores.metadata.isConfirmedAt(key.upstream, digest)
     await stores.metadata.deleteLink(key.upstream, key.repository, digest)
@@ -92,10 +94,12 @@ it('no request scans a table: reading, publishing, evicting and listing go by in
   expect(statements.length).toBeGreaterThan(20)
   const plans = plansOf(dataDir, statements)
   // In order of use or age, by index, read no further than needed.
-  const inOrder = /USING (COVERING )?INDEX (blobs|manifests|documents)_by_(use|age)/
+  const inOrder = /USING (COVERING )?INDEX (blobs|manifests|documents|tags)_by_(use|age|check)/
   expect(plans.filter(plan => inOrder.test(plan)).length).toBeGreaterThanOrEqual(2)
   expect(plans.filter(plan => bigTable.test(plan) && !inOrder.test(plan))).toEqual([])
   expect(plans.filter(plan => plan.includes('TEMP B-TREE'))).toEqual([])
+  expect(plans.some(plan => plan.startsWith('SEARCH links USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)'))).toBe(true)
+  expect(plans.some(plan => plan.includes('tags_by_check'))).toBe(true)
   // Not by the upstream alone, which every link has.
   expect(plans.filter(plan => plan.includes('links_confirmed (upstream=? AND digest=?)'))).toHaveLength(1)
 })
