@@ -100,6 +100,7 @@ describe('a body that breaks every time', () => {
   it.each<[string, Fault, string]>([
     ['F-1: reset', { kind: 'cut', at: 100, how: 'rst' }, 'reset'],
     ['F-2: ended early', { kind: 'cut', at: 100, how: 'fin' }, 'truncated'],
+    ['F-4: without a length', { kind: 'noLength', closeAt: 100 }, 'truncated'],
     ['F-5: without its last chunk', { kind: 'chunked', cutAt: 100 }, 'truncated'],
     ['F-10: stalled', { kind: 'stall', at: 100 }, 'timeout'],
   ])('%s: the client is cut, never completed', async (_name, fault, reason) => {
