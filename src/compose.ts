@@ -161,7 +161,8 @@ function createCache({ config, upstreams, stores, clock, observer }: CacheOption
     upstreams,
     settings,
     metadata,
-    blobs: stores.blobs,
+    // Not the store: between its last byte and its publication a blob is only there.
+    blobs,
     rights,
     clock,
     observer,

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Clock } from '../clock.ts'
 import type { Digest } from '../oci/digest.ts'
 import { type Upstream, UpstreamError, type UpstreamBlob } from '../upstream/upstream.ts'
 import { FillError } from './fill-error.ts'
@@ -10,6 +11,7 @@ export type BlobSourceDeps = {
   readonly digest: Digest
   readonly quarantine: Quarantine
   readonly maxAttempts: number
+  readonly clock: Clock
   readonly background: boolean
   /** Called once, when upstream first gave bytes for this repository. */
   readonly onConfirmed: () => void
@@ -22,6 +24,9 @@ const progressBytes = 64 * 1024
 /** Whatever the progress, an end. */
 const maxConnections = 200
 const maxWaitMs = 10_000
+/** Nobody has a byte yet: a client is better off with an error in time to go elsewhere (containerd gives up on headers after 30 s, F-12). */
+const firstByteBudgetMs = 8_000
+const firstByteWaitMs = 2_000
 
 /**
  * Where the bytes of one blob can be had: the upstream's own URL and its mirrors, in that order. A source that fails is followed by the next,
@@ -30,6 +35,7 @@ const maxWaitMs = 10_000
 export class BlobSource {
   readonly #deps: BlobSourceDeps
   readonly #excluded = new Set<number>()
+  readonly #startedAt: number
   #current = 0
   #attempts = 0
   #connections = 0
@@ -38,6 +44,7 @@ export class BlobSource {
 
   constructor(deps: BlobSourceDeps) {
     this.#deps = deps
+    this.#startedAt = deps.clock.monotonic()
   }
 
   get upstream(): string {
@@ -84,6 +91,8 @@ export class BlobSource {
     const wait = this.#waitMs(error, next)
     if (received === 0 && next === this.#current && isBlocked(error)) throw error
     if (wait > maxWaitMs) throw error
+    const elapsed = this.#deps.clock.monotonic() - this.#startedAt
+    if (received === 0 && (wait > firstByteWaitMs || (wait > 0 && elapsed + wait > firstByteBudgetMs))) throw error
     this.#current = next
     if (wait > 0) await sleep(wait, undefined, { signal })
   }

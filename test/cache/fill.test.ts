@@ -287,6 +287,16 @@ describe('a fill', () => {
     expect(upstream.requests).toHaveLength(1)
   })
 
+  it('F-12: an upstream that wants a pause before the first byte is no reason to keep clients waiting', async () => {
+    const { blobs, upstream } = await setUp()
+    const { digest } = blobOf(1000)
+    const opening = blobs.open(target, digest)
+    const unavailable = new UpstreamError('unavailable', 'puppet.test', 'http_503', 'no', { retryAfterMs: 7_000 })
+    ;(await upstream.next()).fail(unavailable)
+    await expect(opening).rejects.toBe(unavailable)
+    expect(upstream.requests).toHaveLength(1)
+  })
+
   it('F-15: a 404 is told to everyone, is not retried, and is remembered for seconds', async () => {
     const { blobs, upstream } = await setUp()
     const { digest } = blobOf(1000)
@@ -371,6 +381,19 @@ describe('joining a fill', () => {
     expect(hit.outcome).toBe('hit')
     expect((await readAll(hit)).equals(bytes)).toBe(true)
     expect(upstream.requests).toHaveLength(1)
+  })
+
+  it('F-27: a blob that is verified and not yet published counts as one that is here', async () => {
+    const gate = gated()
+    const { blobs, bytes, digest, body, first } = await begun(gate.options)
+    expect(await blobs.size(digest)).toBeUndefined()
+    const reading = readAll(first)
+    body.send(bytes.subarray(64 * kib))
+    body.end()
+    await gate.reached
+    await reading
+    expect(await blobs.size(digest)).toBe(bytes.length)
+    gate.release()
   })
 
   it('F-21: published between the look into the store and the look at the downloads, it is still found', async () => {
