@@ -1,6 +1,7 @@
 const secretName =
   /^(?:authorization|proxy-?authorization|(?:set-)?cookie|www-authenticate|.*(?:password|passwd|secret|token|credential|signature).*|x-amz-.*|x-goog-.*)$/i
 const urlInText = /\b(?:https?|wss?|s3|redis|rediss|socks5?):\/\/[^\s"'<>`\\]+/gi
+const userInfo = /:\/\/[^\s/?#]*@/g
 /** `Authorization: Basic …` and what a registry answers with: one word after the scheme, of the characters of RFC 7235 token68. */
 const authScheme = /\b(basic|bearer)\s+[\w.~+/-]{6,}=*/gi
 const assignment =
@@ -37,7 +38,9 @@ function redactRelative(text: string): string {
 /** Free text without the secrets that are known by their form: URLs' queries and user names, tokens, `password=…`, `X-Amz-…`. */
 export function redactText(text: string): string {
   if (text.length <= maxText && !mayHoldSecret.test(text)) return text
-  return redactSecrets(text.slice(0, maxText).replaceAll(urlInText, redactUrl)) + (text.length > maxText ? '…' : '')
+  // User info first: a password may hold characters that end a URL in text.
+  const shown = text.slice(0, maxText).replaceAll(userInfo, '://').replaceAll(urlInText, redactUrl)
+  return redactSecrets(shown) + (text.length > maxText ? '…' : '')
 }
 
 function redactSecrets(text: string): string {

@@ -58,10 +58,19 @@ export function readDescriptor(value: unknown): Descriptor | undefined {
   }
 }
 
+/** More is nobody's annotation; what is relayed has them all (T-42). */
+const maxAnnotations = 4096
+
 /** String annotations as a Map, because their keys are anyone's words. */
 export function readAnnotations(value: unknown): ReadonlyMap<string, string> | undefined {
   if (!isJsonObject(value)) return undefined
-  return new Map(Object.entries(value).filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
+  const annotations = new Map<string, string>()
+  for (const key in value) {
+    const text = stringField(value, key)
+    if (text !== undefined) annotations.set(key, text)
+    if (annotations.size >= maxAnnotations) break
+  }
+  return annotations
 }
 
 function readUrls(value: unknown): readonly string[] | undefined {

@@ -7,6 +7,8 @@ export type JsonScan = {
 }
 
 const maxKeys = 1024
+/** An index of 4 MiB has at most about 60,000 objects. */
+const maxContainers = 131_072
 const quote = 0x22
 const backslash = 0x5c
 const isOpening = (code: number): boolean => code === 0x5b || code === 0x7b
@@ -15,13 +17,14 @@ const isClosing = (code: number): boolean => code === 0x5d || code === 0x7d
 
 /**
  * Scans a text that is hoped to be JSON, in linear time and without recursion (T-42). Gives up, with undefined, when it nests deeper than `maxDepth`,
- * has more than 1024 keys outermost, or more than 1024 that start with a digit or an escape. Does not check the syntax: JSON.parse does.
+ * has more than 1024 keys outermost, more than 1024 that start with a digit or an escape, or more objects and lists than fit a manifest. Does not check the syntax: JSON.parse does.
  */
 export function scanJson(text: string, maxDepth: number): JsonScan | undefined {
   const topLevelKeys: string[] = []
   let depth = 0
   let deepest = 0
   let numericKeys = 0
+  let containers = 0
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at)
     if (code === quote) {
@@ -33,8 +36,9 @@ export function scanJson(text: string, maxDepth: number): JsonScan | undefined {
       at = end - 1
     } else if (isOpening(code)) {
       depth++
+      containers++
       deepest = Math.max(deepest, depth)
-      if (deepest > maxDepth) return undefined
+      if (deepest > maxDepth || containers > maxContainers) return undefined
     } else if (isClosing(code)) depth--
   }
   return { depth: deepest, topLevelKeys }

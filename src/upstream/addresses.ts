@@ -47,7 +47,7 @@ export function classOfHost(hostname: string): AddressClass | undefined {
   return isIP(bare) === 0 ? undefined : classOf(bare)
 }
 
-/** v4-mapped and v4-compatible (::ffff:a.b.c.d, ::a.b.c.d), NAT64 (64:ff9b::/96) and 6to4 (2002::/16). */
+/** v4-mapped, v4-translated and v4-compatible (::ffff:a.b.c.d, ::ffff:0:a.b.c.d, ::a.b.c.d), NAT64 (64:ff9b::/96) and 6to4 (2002::/16). */
 function embeddedIPv4(address: string): string | undefined {
   const groups = groupsOf(address)
   if (groups === undefined) return undefined
@@ -55,6 +55,7 @@ function embeddedIPv4(address: string): string | undefined {
   const middle = g2 | g3 | g4
   if (g0 === 0x2002) return dotted(g1, g2)
   if (g0 === 0x64 && g1 === 0xff9b && (middle | g5) === 0) return dotted(g6, g7)
+  if ((g0 | g1 | g2 | g3 | g5) === 0 && g4 === 0xffff) return dotted(g6, g7)
   const isLow = (g0 | g1 | middle) === 0
   if (isLow && g5 === 0xffff) return dotted(g6, g7)
   return isLow && g5 === 0 && g6 !== 0 ? dotted(g6, g7) : undefined

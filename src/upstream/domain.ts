@@ -11,6 +11,8 @@ const sharedSuffixes: readonly string[] = [
   'fly.dev onrender.com pages.dev workers.dev r2.dev r2.cloudflarestorage.com ngrok.io ngrok.app',
   'ngrok-free.app digitaloceanspaces.com ondigitalocean.app scw.cloud ovh.net oraclecloud.com aliyuncs.com',
   'myqcloud.com myhuaweicloud.com nip.io sslip.io duckdns.org dyndns.org',
+  // Inside of a cluster or a cloud, neighbours are other tenants.
+  'cluster.local service.consul compute.internal ec2.internal',
 ].flatMap(line => line.split(' '))
 const countrySecondLevels: ReadonlySet<string> = new Set(
   'ac co com edu gen go gob gov gouv id info ltd me mil ne net nom or org plc sch web'.split(' '),
