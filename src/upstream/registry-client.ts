@@ -121,8 +121,8 @@ class RegistryClient implements Upstream {
       return await this.#request(source, call, answer => Promise.resolve(readHead(answer)))
     } catch (error) {
       if (!isHeadRefused(error)) throw error
-      // A refusal by right may concern this repository alone; a missing method concerns all of them (F-32).
-      this.#rememberWithoutHead(error.failure === 'denied' ? manifestsOf(repository) : 'manifests')
+      // A missing method concerns all repositories (F-32); any other refusal perhaps this one alone (T-23).
+      this.#rememberWithoutHead(isMethodMissing(error) ? 'manifests' : manifestsOf(repository))
       return unknownHead
     }
   }
@@ -408,6 +408,10 @@ const manifestsOf = (repository: string): string => `manifests ${repository}`
 /** An answer to HEAD itself, of the registry or of a presigned URL that is for GET only; not the refusal of a token server. */
 function isHeadRefused(error: unknown): error is UpstreamError {
   return error instanceof UpstreamError && /^(?:redirect_)?http_(?:400|401|403|405|501)$/.test(error.reason)
+}
+
+function isMethodMissing({ status }: UpstreamError): boolean {
+  return status === 405 || status === 501
 }
 
 function isElsewhereWorthTrying(error: UpstreamError): boolean {

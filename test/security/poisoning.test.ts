@@ -161,3 +161,16 @@ describe('a digest that another repository brought', () => {
     for (const ask of [get, head]) expect(await answer(cached, ask)).toEqual(await answer(absent, ask))
   })
 })
+
+describe('an answer about one repository', () => {
+  test.each([400, 401, 403])('T-23: HEAD refused with %i in one does not cost the others their HEAD', async status => {
+    const { digest } = company.image('team/app', 'v1')
+    await get(layover, '/v2/team/app/manifests/v1')
+    company.fault({ method: 'HEAD', path: /odd/, times: 10 }, { kind: 'status', status })
+    await get(layover, `/v2/odd/name/manifests/${digest}`)
+    clock.advance(600_000)
+    await get(layover, '/v2/team/app/manifests/v1')
+    expect(company.count({ method: 'HEAD', path: /team/ })).toBe(1)
+    expect(company.count({ method: 'GET', path: /team/ })).toBe(1)
+  })
+})
