@@ -11,8 +11,9 @@ import type { BlobStore, OpenBlob, Spool } from '../store/stores.ts'
 import { type Upstream, UpstreamError } from '../upstream/upstream.ts'
 import type { BlobReader } from './blob-reader.ts'
 import { BlobSource } from './blob-source.ts'
-import { Fill, type FillReader } from './fill.ts'
+import { Fill } from './fill.ts'
 import { FillError } from './fill-error.ts'
+import type { FillReader } from './fill-reader.ts'
 import { untilAborted } from './flights.ts'
 import { Prefetcher } from './prefetcher.ts'
 import { Quarantine } from './quarantine.ts'
@@ -68,7 +69,8 @@ export class Blobs {
   readonly #missing = new LRUCache<string, number>({ max: 10_000 })
   readonly #sideReads = new Map<Fill, number>()
   readonly #prefetcher: Prefetcher
-  #publications = 0
+  /** How often each digest was published, of late. */
+  readonly #publications = new LRUCache<Digest, number>({ max: 10_000 })
   #closed = false
 
   constructor(deps: BlobsDeps) {
@@ -123,7 +125,7 @@ export class Blobs {
     if (known) return inMemory(known)
     const wanted = { target, digest, signal }
     for (;;) {
-      const publications = this.#publications
+      const publications = this.#publications.get(digest)
       const stored = this.#joinable(digest) ? undefined : await this.#tolerate('open', this.#deps.store.open(digest))
       if (stored) {
         await this.#requireRight(wanted, stored)
@@ -131,7 +133,7 @@ export class Blobs {
       }
       const fill = this.#joinable(digest)
       // What is published while the store is being asked would be missed by both looks.
-      if (!fill && publications !== this.#publications) continue
+      if (!fill && publications !== this.#publications.get(digest)) continue
       // A download for this very repository, as a new one, asks upstream for its rights by itself.
       if (fill && this.#running.get(fill) !== keyOf(target, digest)) {
         await this.#requireRight(wanted)
@@ -220,7 +222,7 @@ export class Blobs {
       createSpool: size => spool.create(size),
       publish: async (size, file) => {
         await store.publish(digest, size, file)
-        this.#publications++
+        this.#publications.set(digest, (this.#publications.get(digest) ?? 0) + 1)
       },
       policy: fills,
       observer,

@@ -4,11 +4,11 @@ import type { FillEnded, Observer } from '../log/observer.ts'
 import { algorithmOf, type Digest, finish, hasher } from '../oci/digest.ts'
 import type { SpoolFile } from '../store/stores.ts'
 import { UpstreamError } from '../upstream/upstream.ts'
-import type { BlobReader } from './blob-reader.ts'
 import type { BlobSource } from './blob-source.ts'
 import { consume } from './consume.ts'
 import { FillError } from './fill-error.ts'
-import { Window } from './window.ts'
+import { FillReader } from './fill-reader.ts'
+import { Landing } from './landing.ts'
 
 export type FillDeps = {
   readonly digest: Digest
@@ -25,16 +25,6 @@ export type FillDeps = {
 
 export type FillEnd = 'published' | 'uncached' | 'failed' | 'cancelled'
 
-/** Received and not yet on disk: upstream waits above this. */
-const maxUnwrittenBytes = 8 * 1024 * 1024
-/** Kept in memory behind the disk, so that readers close to the download share chunks instead of reading the file. */
-const sharedBytes = 2 * 1024 * 1024
-/** Without a spool: how far the fastest reader may be ahead of the slowest. */
-const passThroughBytes = 4 * 1024 * 1024
-/** Without a spool: how long the slowest reader may hold up the others. */
-const passThroughPatienceMs = 5_000
-const writeBytes = 1024 * 1024
-
 /**
  * One download of one blob, on behalf of everyone who wants it.
  *
@@ -50,31 +40,31 @@ export class Fill {
   readonly ended: Promise<FillEnd>
 
   readonly #deps: FillDeps
-  readonly #window = new Window()
+  readonly #landing: Landing
   readonly #readers = new Set<FillReader>()
   readonly #abort = new AbortController()
   readonly #hash: Hash
-  #opening = Promise.withResolvers<number | undefined>()
-  #spool: SpoolFile | undefined
-  /** Settles when it is known whether there is a spool. */
-  #spoolReady: Promise<void> | undefined
-  #passThrough = false
+  readonly #opening = Promise.withResolvers<number | undefined>()
   #size: number | undefined
-  #written = 0
   #verified = false
   #failure: Error | undefined
   #over = false
   #holds = 0
-  #writing: Promise<void> | undefined
   #wakers: (() => void)[] = []
-  #room: (() => void) | undefined
+  #lastLeft: (() => void) | undefined
   #abandonTimer: NodeJS.Timeout | undefined
-  #patienceTimer: NodeJS.Timeout | undefined
 
   constructor(deps: FillDeps) {
     this.#deps = deps
     this.digest = deps.digest
     this.#hash = hasher(algorithmOf(deps.digest))
+    this.#landing = new Landing({
+      createSpool: deps.createSpool,
+      observer: deps.observer,
+      slowest: received => this.#slowest(received),
+      onPassThrough: () => this.#consider(),
+      onHeldUp: position => this.#letGo(position),
+    })
     this.opened = this.#opening.promise
     // Everybody may have left before it is known; the error still reaches who asks later.
     this.opened.catch(() => undefined)
@@ -83,7 +73,7 @@ export class Fill {
 
   /** Bytes that have arrived without a gap from byte 0. */
   get received(): number {
-    return this.#window.end
+    return this.#landing.received
   }
 
   get size(): number | undefined {
@@ -102,7 +92,7 @@ export class Fill {
   /** False when a reader that starts at byte 0 can no longer be served from this download. */
   get joinable(): boolean {
     if (this.#failure !== undefined || this.#abort.signal.aborted) return false
-    return this.#window.start <= this.#written || this.#window.start === 0
+    return this.#landing.isWhole
   }
 
   /** What every reader is told, once the download has failed. */
@@ -135,7 +125,9 @@ export class Fill {
   cancel(reason: Error): void {
     if (this.#over) return
     this.#abort.abort(reason)
-    this.#makeRoom()
+    // What is verified is published all the same.
+    if (!this.#verified) this.#landing.halt()
+    this.#lastLeft?.()
   }
 
   /** Resolves at the next change: bytes arrived, verified, failed. */
@@ -156,33 +148,28 @@ export class Fill {
   read(position: number, length: number, buffer: () => Buffer): Promise<Uint8Array> | Uint8Array {
     if (this.#failure) throw this.#failure
     const available = Math.min(this.#visible() - position, length)
-    if (available > 0) {
-      const shared = this.#window.at(position)
-      if (shared) return shared.length > available ? shared.subarray(0, available) : shared
-      return this.#readSpool(position, Math.min(available, this.#written - position), buffer)
-    }
+    if (available > 0) return this.#landing.read(position, available, buffer)
     if (this.#verified) return nothing
     return this.changed().then(() => this.read(position, length, buffer))
   }
 
   leave(reader: FillReader): void {
     if (!this.#readers.delete(reader)) return
-    this.#makeRoom()
+    this.#landing.readersMoved()
     this.#consider()
-    if (this.#over && this.#readers.size === 0) void this.#closeSpool()
+    if (this.#readers.size > 0) return
+    this.#lastLeft?.()
+    if (this.#over) void this.#landing.close()
+  }
+
+  /** Called by readers when they move on. */
+  moved(): void {
+    if (this.#landing.passesThrough) this.#landing.readersMoved()
   }
 
   /** How much may be shown: everything once verified, all but the last byte before. */
   #visible(): number {
     return this.#verified ? this.received : Math.max(0, this.received - 1)
-  }
-
-  async #readSpool(position: number, length: number, buffer: () => Buffer): Promise<Uint8Array> {
-    if (!this.#spool || length <= 0) throw new FillError('slow_reader', 'the bytes are no longer held')
-    const into = buffer()
-    const count = await this.#spool.read(into, position, Math.min(length, into.length))
-    if (count === 0) throw new FillError('spool_short', 'the spool file ends before the bytes that were written to it')
-    return into.subarray(0, count)
   }
 
   async #run(): Promise<FillEnd> {
@@ -199,9 +186,9 @@ export class Fill {
     } finally {
       this.#over = true
       this.#stopAbandonTimer()
-      clearTimeout(this.#patienceTimer)
+      this.#landing.halt()
       this.#wake()
-      if (this.#readers.size === 0) await this.#closeSpool()
+      if (this.#readers.size === 0) await this.#landing.close()
     }
   }
 
@@ -270,105 +257,32 @@ export class Fill {
     if (size !== undefined && size < this.received)
       throw new FillError('size_mismatch', `upstream offers ${size} bytes, ${this.received} have arrived before`)
     this.#size = size ?? known
-    this.#prepareSpool()
+    this.#landing.prepare(this.#size)
     this.#opening.resolve(this.#size)
-  }
-
-  #prepareSpool(): void {
-    this.#spoolReady ??= this.#deps.createSpool(this.#size).then(
-      spool => {
-        this.#spool = spool
-        if (!spool) this.#stopSpooling(undefined)
-      },
-      error => this.#stopSpooling(error),
-    )
   }
 
   #take(chunk: Buffer): Promise<void> | undefined {
     if (this.#size !== undefined && this.received + chunk.length > this.#size)
       throw new FillError('size_mismatch', `upstream sent more than the ${this.#size} bytes it announced`)
     this.#hash.update(chunk)
-    this.#window.push(chunk)
+    const room = this.#landing.push(chunk)
     this.#wake()
-    this.#writing ??= this.#write()
-    return this.#isFull() ? this.#untilRoom() : undefined
+    return room
   }
 
-  #isFull(): boolean {
-    if (!this.#passThrough) return this.received - this.#written > maxUnwrittenBytes
-    return this.received - this.#slowest() > passThroughBytes
-  }
-
-  #slowest(): number {
-    let slowest = this.received
+  #slowest(received: number): number {
+    let slowest = received
     for (const reader of this.#readers) slowest = Math.min(slowest, reader.position)
     return slowest
   }
 
-  async #untilRoom(): Promise<void> {
-    if (this.#passThrough) this.#armPatience()
-    while (this.#isFull() && !this.#abort.signal.aborted)
-      await new Promise<void>(resolve => {
-        this.#room = resolve
-      })
-    clearTimeout(this.#patienceTimer)
-    this.#patienceTimer = undefined
-  }
-
-  #makeRoom(): void {
-    if (this.#passThrough) this.#trim()
-    const room = this.#room
-    this.#room = undefined
-    room?.()
-  }
-
-  /** Without a spool the slowest reader sets the pace; one that stands still is let go, so that it cannot stop the others. */
-  #armPatience(): void {
-    this.#patienceTimer ??= setTimeout(() => {
-      this.#patienceTimer = undefined
-      const limit = this.received - passThroughBytes
-      const others = [...this.#readers].some(reader => reader.position > limit)
-      for (const reader of this.#readers)
-        if (others && reader.position <= limit)
-          reader.fail(new FillError('slow_reader', 'too slow for a download that cannot be kept on disk'))
-      if (this.#isFull()) this.#armPatience()
-    }, passThroughPatienceMs)
-  }
-
-  /** Called by readers when they move on. */
-  moved(): void {
-    if (this.#passThrough) this.#makeRoom()
-  }
-
-  /** Moves what is in memory to the spool, as long as there is something. */
-  async #write(): Promise<void> {
-    try {
-      await this.#spoolReady
-      while (this.#spool && !this.#passThrough && !this.#failure && this.#written < this.received) {
-        const chunks = this.#window.from(this.#written, writeBytes)
-        await this.#spool.write(chunks, this.#written)
-        this.#written += chunks.reduce((sum, chunk) => sum + chunk.length, 0)
-        this.#trim()
-        this.#makeRoom()
-      }
-    } catch (error) {
-      this.#stopSpooling(error)
-    } finally {
-      this.#writing = undefined
-    }
-  }
-
-  #trim(): void {
-    const keep = this.#passThrough ? this.#slowest() : Math.min(this.#written, this.received - sharedBytes)
-    this.#window.dropBefore(keep)
-  }
-
-  /** Disk trouble is not client trouble: from here on the bytes pass through memory, and nothing is kept. */
-  #stopSpooling(error: unknown): void {
-    this.#passThrough = true
-    if (error !== undefined) this.#deps.observer.storeFailed('spool', error)
-    this.#makeRoom()
-    this.#consider()
+  /** Without a spool the slowest reader sets the pace; one that stands still is let go when others wait for it. */
+  #letGo(position: number): void {
+    const others = [...this.#readers].some(reader => reader.position > position)
+    if (!others) return
+    for (const reader of this.#readers)
+      if (reader.position <= position)
+        reader.fail(new FillError('slow_reader', 'too slow for a download that cannot be kept on disk'))
   }
 
   #verify(): void {
@@ -389,68 +303,47 @@ export class Fill {
 
   async #publish(): Promise<FillEnd> {
     const { observer } = this.#deps
-    await this.#writing
-    await this.#spoolReady
+    const spool = await this.#landing.settle()
     let end: FillEnd = 'uncached'
     try {
-      if (this.#spool && !this.#passThrough) {
-        await this.#deps.publish(this.received, this.#spool)
+      if (spool) {
+        await this.#deps.publish(this.received, spool)
         end = 'published'
       }
     } catch (error) {
       observer.storeFailed('publish', error)
     }
-    if (end === 'uncached') await this.#discard()
+    if (end === 'uncached') await this.#landing.discard()
     observer.fillEnded(this.#endOf(end, undefined))
     // Readers without a file finish from memory; those with one keep it open.
-    if (this.#passThrough) await this.#untilReadersLeft()
+    if (this.#landing.passesThrough) await this.#untilReadersLeft()
     return end
   }
 
   async #untilReadersLeft(): Promise<void> {
-    while (this.#readers.size > 0 && !this.#abort.signal.aborted)
-      await new Promise<void>(resolve => {
-        this.#room = resolve
-      })
+    if (this.#readers.size === 0 || this.#abort.signal.aborted) return
+    await new Promise<void>(resolve => {
+      this.#lastLeft = resolve
+    })
   }
 
   async #fail(error: unknown): Promise<FillEnd> {
-    const cancelled = this.#abort.signal.aborted
+    const end = this.#abort.signal.aborted ? 'cancelled' : 'failed'
     const failure = error instanceof Error ? error : new FillError('unknown', String(error))
     this.#failure = failure
     this.#opening.reject(failure)
+    this.#landing.halt()
     this.#wake()
-    const { observer } = this.#deps
-    observer.fillEnded(this.#endOf(cancelled ? 'cancelled' : 'failed', failure))
-    await this.#spoolReady
-    await this.#writing
-    await this.#discard()
-    return cancelled ? 'cancelled' : 'failed'
+    this.#deps.observer.fillEnded(this.#endOf(end, failure))
+    await this.#landing.settle()
+    await this.#landing.discard()
+    return end
   }
 
   #endOf(outcome: FillEnd, error: Error | undefined): FillEnded {
     const { digest, source } = this.#deps
     const reason = error === undefined ? undefined : reasonOf(error)
     return { upstream: source.upstream, digest, outcome, reason, bytes: this.received, error }
-  }
-
-  async #discard(): Promise<void> {
-    try {
-      await this.#spool?.discard()
-    } catch (error) {
-      this.#deps.observer.storeFailed('discard', error)
-    }
-  }
-
-  /** Never rejects. */
-  async #closeSpool(): Promise<void> {
-    const spool = this.#spool
-    this.#spool = undefined
-    try {
-      await spool?.close()
-    } catch (error) {
-      this.#deps.observer.storeFailed('close', error)
-    }
   }
 
   #wake(): void {
@@ -462,7 +355,7 @@ export class Fill {
   /** Nobody waits any more: now, or after a while in which somebody may come (back), decide whether it is worth going on. */
   #consider(): void {
     if (this.#over || this.#verified || this.#abandonTimer || this.#isWanted()) return
-    const wait = this.#passThrough ? 0 : this.#deps.policy.abandonMs
+    const wait = this.#landing.passesThrough ? 0 : this.#deps.policy.abandonMs
     this.#abandonTimer = setTimeout(() => {
       this.#abandonTimer = undefined
       if (!this.#isWanted() && !this.#isWorthFinishing())
@@ -472,69 +365,18 @@ export class Fill {
 
   /** Fetching ahead is pointless where nothing can be kept. */
   #isWanted(): boolean {
-    return this.#readers.size > 0 || (this.#holds > 0 && !this.#passThrough)
+    return this.#readers.size > 0 || (this.#holds > 0 && !this.#landing.passesThrough)
   }
 
   #isWorthFinishing(): boolean {
     const { finishWithinBytes, finishFromShare } = this.#deps.policy
-    if (this.#passThrough) return false
-    if (this.#size === undefined) return false
+    if (this.#landing.passesThrough || this.#size === undefined) return false
     return this.#size - this.received <= finishWithinBytes || this.received >= this.#size * finishFromShare
   }
 
   #stopAbandonTimer(): void {
     clearTimeout(this.#abandonTimer)
     this.#abandonTimer = undefined
-  }
-}
-
-/** One reader's place in a download. */
-export class FillReader implements BlobReader {
-  /** First byte that must still be held for it. */
-  position = 0
-  readonly #fill: Fill
-  #withheld = Number.POSITIVE_INFINITY
-  #failure: Error | undefined
-
-  constructor(fill: Fill) {
-    this.#fill = fill
-  }
-
-  /** Begins at `start`. The byte at `withheld` is given only once the whole blob has been verified, also when it is not the blob's last one. */
-  aim({ start, withheld }: { readonly start: number; readonly withheld: number | undefined }): void {
-    this.#withheld = withheld ?? Number.POSITIVE_INFINITY
-    this.#moveTo(start)
-  }
-
-  read(position: number, length: number, buffer: () => Buffer): Promise<Uint8Array> | Uint8Array {
-    if (this.#failure) throw this.#failure
-    this.#moveTo(position)
-    if (position === this.#withheld && !this.#fill.verified) return this.#readWithheld(position, buffer)
-    const before = position < this.#withheld ? this.#withheld - position : length
-    return this.#fill.read(position, this.#fill.verified ? length : Math.min(length, before), buffer)
-  }
-
-  /** It takes its byte along, so that a download without a file need not keep what lies behind it until the end. */
-  async #readWithheld(position: number, buffer: () => Buffer): Promise<Uint8Array> {
-    const byte = Buffer.from(await this.#fill.read(position, 1, buffer))
-    this.#moveTo(Number.POSITIVE_INFINITY)
-    await this.#fill.untilVerified()
-    return byte
-  }
-
-  fail(error: Error): void {
-    this.#failure = error
-    this.close()
-  }
-
-  close(): void {
-    this.#fill.leave(this)
-  }
-
-  #moveTo(position: number): void {
-    if (position === this.position) return
-    this.position = position
-    this.#fill.moved()
   }
 }
 
