@@ -3,12 +3,19 @@ import type { BlobReader } from '../cache/blob-reader.ts'
 import type { ByteRange } from '../oci/range.ts'
 import type { Exchange } from './exchange.ts'
 
-/** A client that was given this much is a fast one, and worth a large buffer. */
-const proofBytes = 8 * 1024 * 1024
-const smallBytes = 128 * 1024
-const largeBytes = 512 * 1024
-/** All large buffers together: a thousand clients that stop reading later hold no more than this. */
-const maxLargeBytes = 64 * 1024 * 1024
+/**
+ * Buffers by what a client has taken so far: large ones cost less CPU per byte, small ones less memory for clients that stop reading. Clients stop
+ * early, when the system's buffers are full, or not at all.
+ */
+const steps = [
+  { from: 0, bytes: 32 * 1024 },
+  { from: 2 * 1024 * 1024, bytes: 128 * 1024 },
+  { from: 8 * 1024 * 1024, bytes: 512 * 1024 },
+] as const
+/** All buffers above the first step together: a thousand clients that stop reading later hold no more than this. */
+const maxLentBytes = 64 * 1024 * 1024
+/** What a client must take within `stallMs`, so as not to be disconnected. */
+const leastBytes = 64 * 1024
 
 export type Sending = {
   readonly exchange: Exchange
@@ -38,7 +45,7 @@ export async function sendBytes({ exchange, reader, range, watch }: Sending): Pr
   const from = position
   try {
     while (position <= end) {
-      if (position - from >= proofBytes) lender.grow()
+      lender.taken(position - from)
       let bytes = reader.read(position, end - position + 1, lender.buffer)
       if (bytes instanceof Promise) bytes = await writer.unlessGone(bytes)
       if (bytes.length === 0) break
@@ -53,27 +60,32 @@ export async function sendBytes({ exchange, reader, range, watch }: Sending): Pr
   if (range && position <= end) throw new Error(`the blob ended at byte ${position}, ${end + 1} were promised`)
 }
 
-/** The buffer of one response: none until it is needed, small at first, large for who has shown to be fast. */
+/** The buffer of one response: none until it is needed, larger for who has shown to be fast. */
 class BufferLender {
   static #lent = 0
   #buffer: Buffer | undefined
-  #large = false
+  #step: (typeof steps)[number] = steps[0]
+  #borrowed = 0
 
   readonly buffer = (): Buffer => {
-    this.#buffer ??= Buffer.allocUnsafeSlow(this.#large ? largeBytes : smallBytes)
+    this.#buffer ??= Buffer.allocUnsafeSlow(this.#step.bytes)
     return this.#buffer
   }
 
-  grow(): void {
-    if (this.#large || BufferLender.#lent + largeBytes > maxLargeBytes) return
-    BufferLender.#lent += largeBytes
-    this.#large = true
+  /** The client has taken so many bytes. */
+  taken(bytes: number): void {
+    const step = steps.findLast(({ from }) => from <= bytes) ?? steps[0]
+    if (step === this.#step || BufferLender.#lent - this.#borrowed + step.bytes > maxLentBytes) return
+    BufferLender.#lent += step.bytes - this.#borrowed
+    this.#borrowed = step.bytes
+    this.#step = step
     this.#buffer = undefined
   }
 
   release(): void {
-    if (this.#large) BufferLender.#lent -= largeBytes
-    this.#large = false
+    BufferLender.#lent -= this.#borrowed
+    this.#borrowed = 0
+    this.#step = steps[0]
     this.#buffer = undefined
   }
 }
@@ -128,7 +140,7 @@ type Waiting = { readonly res: ServerResponse; readonly deadline: number }
 
 /**
  * Disconnects clients that take no bytes (T-34, F-44): one timer for all of them. The time allowed grows with the size of the chunk, so that
- * it is a least rate of about 128 KiB per `stallMs`.
+ * it is a least rate of about 64 KiB per `stallMs`.
  */
 export class WriteWatch {
   readonly #stallMs: number
@@ -143,7 +155,7 @@ export class WriteWatch {
 
   /** A write of so many bytes waits for the client. */
   start(res: ServerResponse, bytes: number): Waiting {
-    const waiting = { res, deadline: performance.now() + this.#stallMs * Math.max(1, bytes / smallBytes) }
+    const waiting = { res, deadline: performance.now() + this.#stallMs * Math.max(1, bytes / leastBytes) }
     this.#waiting.add(waiting)
     return waiting
   }
