@@ -47,6 +47,11 @@ export class Authorization {
     this.#options = options
   }
 
+  /** True once the registry has asked for it. */
+  get isWanted(): boolean {
+    return this.#scheme !== undefined
+  }
+
   /** What to send with the first attempt: nothing before the registry has once asked for it. */
   async current(repository: string, signal?: AbortSignal): Promise<Grant | undefined> {
     if (this.#scheme === undefined) return undefined

@@ -49,6 +49,12 @@ export class Exchange {
     return this.#authorised(request)
   }
 
+  /** Gets the token that {@link send} will need, as far as that is known beforehand; undefined when there is nothing to wait for. */
+  prepare({ repository, signal }: Pick<ExchangeRequest, 'repository' | 'signal'>): Promise<unknown> | undefined {
+    const { authorization } = this.#options
+    return authorization.isWanted ? authorization.current(repository, signal) : undefined
+  }
+
   async #authorised(request: ExchangeRequest): Promise<ExchangeAnswer> {
     const { authorization } = this.#options
     const used = await authorization.current(request.repository, request.signal)

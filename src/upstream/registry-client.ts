@@ -175,6 +175,8 @@ class RegistryClient implements Upstream {
       headers: isRanged ? { range: `bytes=${offset}-${end ?? ''}` } : {},
       signal,
     }
+    const preparing = source.prepare(call)
+    if (preparing) await preparing
     const release = await this.#bodySlots.acquire({ background: options.background ?? false, signal })
     try {
       const answer = await source.guarded(() => this.#ask(source, call))
@@ -244,6 +246,9 @@ class RegistryClient implements Upstream {
     call: Call,
     read: (answer: ExchangeAnswer) => Promise<Result>,
   ): Promise<Result> {
+    // Before a slot is taken: a slow token server holds up those who need a new token, and nobody else (F-72).
+    const preparing = source.prepare(call)
+    if (preparing) await preparing
     const release = await this.#smallSlots.acquire({ signal: call.signal })
     try {
       return await source.guarded(() => withRetries(async () => read(await this.#ask(source, call)), call.signal))

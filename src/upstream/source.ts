@@ -73,6 +73,11 @@ export class Source {
     return this.#exchange.send({ ...request, url: this.locate(path) })
   }
 
+  /** Gets the token for requests about this repository, unless nothing is asked now anyway. Throws as {@link send} would. */
+  prepare(request: Pick<SourceRequest, 'repository' | 'signal'>): Promise<unknown> | undefined {
+    return this.breaker.state() === 'closed' ? this.#exchange.prepare(request) : undefined
+  }
+
   /**
    * Runs a call when the breaker lets it, and tells the breaker how it went. What a redirect target or a token server did is not held
    * against the registry itself.

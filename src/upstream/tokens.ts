@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts'
 import type { Observer } from '../log/observer.ts'
 import { basicAuthorization, type Credential } from './credentials.ts'
 import { transportError } from './failure.ts'
+import { Limiter } from './limiter.ts'
 import { parseRetryAfter } from './retry-after.ts'
 import { readSmallBody } from './small-body.ts'
 import { parseToken, type Token } from './token-response.ts'
@@ -46,14 +47,18 @@ const badCredentialMs = 60_000
 const longestBadCredentialMs = 15 * 60_000
 // A token server that does not answer is not asked by every request that waits for it (F-72).
 const failedRealmMs = 2000
+/** Each repository needs a token of its own, and anybody can name repositories. */
+const maxExchanges = 32
 
 /** Tokens of one upstream: cached, asked for once however many wait, renewed before they end (P-87…P-93). */
 export class Tokens {
   readonly #options: TokensOptions
   readonly #kept = new LRUCache<string, Kept>({ max: 5000 })
   readonly #running = new Map<string, Promise<string>>()
+  readonly #slots = new Limiter(maxExchanges)
   readonly #badCredentials = new Map<string, { readonly until: number; readonly pauseMs: number }>()
-  readonly #failed = new Map<string, { readonly until: number; readonly error: UpstreamError }>()
+  /** Upstream names its token servers, any number of them. */
+  readonly #failed = new LRUCache<string, { readonly until: number; readonly error: UpstreamError }>({ max: 1000 })
 
   constructor(options: TokensOptions) {
     this.#options = options
@@ -100,9 +105,10 @@ export class Tokens {
   async #fetch(key: string, request: TokenRequest): Promise<string> {
     this.#refuseUnsafe(request)
     const { clock } = this.#options
-    const failed = this.#failed.get(request.realm.origin)
-    if (failed !== undefined && clock.monotonic() < failed.until) throw failed.error
+    this.#refuseFailed(request)
+    const release = await this.#slots.acquire()
     try {
+      this.#refuseFailed(request)
       const { value, lifetimeMs } = await this.#exchange(request)
       const now = clock.monotonic()
       this.#failed.delete(request.realm.origin)
@@ -114,12 +120,20 @@ export class Tokens {
       })
       return value
     } catch (error) {
-      if (error instanceof UpstreamError && error.failure !== 'denied') {
+      const isKnown = this.#failed.get(request.realm.origin)?.error === error
+      if (error instanceof UpstreamError && error.failure !== 'denied' && !isKnown) {
         const pause = Math.max(failedRealmMs, error.retryAfterMs ?? 0)
         this.#failed.set(request.realm.origin, { until: clock.monotonic() + pause, error })
       }
       throw error
+    } finally {
+      release()
     }
+  }
+
+  #refuseFailed({ realm }: TokenRequest): void {
+    const failed = this.#failed.get(realm.origin)
+    if (failed !== undefined && this.#options.clock.monotonic() < failed.until) throw failed.error
   }
 
   #refuseUnsafe({ realm, credential }: TokenRequest): void {

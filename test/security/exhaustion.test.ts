@@ -99,3 +99,32 @@ describe('upstream requests that nobody waits for', () => {
     expect(answer?.status).toBe(200)
   })
 })
+
+describe('a token server that does not answer', () => {
+  test('T-35, F-72: holds up nobody who has a token', async () => {
+    const company = await startFakeRegistry({ auth: 'bearer' })
+    const cache = await startTestLayover({
+      upstreams: { 'company.test': { url: company.url, headersTimeoutMs: 30_000 } },
+    })
+    company.image('team/app', 'v1')
+    await get(cache, '/v2/team/app/manifests/v1')
+    const gate = company.gate({ path: /token/ })
+    const sockets = Array.from({ length: 100 }, (_, index) => {
+      const socket = connect({ port: cache.port, host: '127.0.0.1' })
+      socket.on('error', () => undefined)
+      socket.write(`GET /v2/garbage/r${index}/manifests/x HTTP/1.1\r\nhost: a\r\n\r\n`)
+      return socket
+    })
+    await gate.reached
+    await eventually(() => (company.count({ path: /token/ }) >= 30 ? true : undefined))
+    const started = performance.now()
+    const { status } = await get(cache, '/v2/team/app/manifests/other')
+    expect(status).toBe(404)
+    expect(performance.now() - started).toBeLessThan(2_000)
+    expect(company.count({ path: /token/ })).toBeLessThan(50)
+    for (const socket of sockets) socket.destroy()
+    gate.release()
+    await cache.close()
+    await company.stop()
+  })
+})
