@@ -4,11 +4,14 @@ import type { Target } from '../routing/target.ts'
 const atOnce = 2
 const maxQueued = 256
 
-/** A short queue of blobs to fetch ahead: two at a time, each at most once, forgotten rather than piled up. */
+/**
+ * A short queue of blobs to fetch ahead: two at a time of each upstream, so that one that sends slowly holds up no other; each at most once,
+ * forgotten rather than piled up.
+ */
 export class Prefetcher {
   readonly #fetch: (target: Target, digest: Digest) => Promise<void>
-  readonly #queue = new Map<Digest, Target>()
-  #running = 0
+  readonly #queues = new Map<string, Map<Digest, Target>>()
+  readonly #running = new Map<string, number>()
 
   /** `fetch` must not reject. */
   constructor(fetch: (target: Target, digest: Digest) => Promise<void>) {
@@ -16,27 +19,34 @@ export class Prefetcher {
   }
 
   add(target: Target, digest: Digest): void {
-    if (this.#queue.size >= maxQueued || this.#queue.has(digest)) return
-    this.#queue.set(digest, target)
-    if (this.#running < atOnce) void this.#work()
+    const { upstream } = target
+    const queue = this.#queues.get(upstream) ?? new Map<Digest, Target>()
+    this.#queues.set(upstream, queue)
+    if (queue.size >= maxQueued || queue.has(digest)) return
+    queue.set(digest, target)
+    if (this.#runningOf(upstream) < atOnce) void this.#work(upstream, queue)
   }
 
   close(): void {
-    this.#queue.clear()
+    for (const queue of this.#queues.values()) queue.clear()
   }
 
-  async #work(): Promise<void> {
-    this.#running++
-    for (let next = this.#take(); next; next = this.#take()) {
+  async #work(upstream: string, queue: Map<Digest, Target>): Promise<void> {
+    this.#running.set(upstream, this.#runningOf(upstream) + 1)
+    for (let next = take(queue); next; next = take(queue)) {
       const [digest, target] = next
       await this.#fetch(target, digest).catch(() => undefined)
     }
-    this.#running--
+    this.#running.set(upstream, this.#runningOf(upstream) - 1)
   }
 
-  #take(): [Digest, Target] | undefined {
-    const [next] = this.#queue
-    if (next) this.#queue.delete(next[0])
-    return next
+  #runningOf(upstream: string): number {
+    return this.#running.get(upstream) ?? 0
   }
+}
+
+function take(queue: Map<Digest, Target>): [Digest, Target] | undefined {
+  const [next] = queue
+  if (next) queue.delete(next[0])
+  return next
 }

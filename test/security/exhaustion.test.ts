@@ -128,3 +128,21 @@ describe('a token server that does not answer', () => {
     await company.stop()
   })
 })
+
+describe('fetching ahead', () => {
+  test('T-35: an upstream that sends next to nothing holds up no other', async () => {
+    const good = await startFakeRegistry()
+    const upstreams = { 'good.test': good, 'slow.test': registry }
+    const cache = await startTestLayover({ upstreams, config: { prefetch: 'all' } })
+    registry.image('team/app', 'v1', { layers: 3, layerBytes: 500_000 })
+    registry.fault({ method: 'GET', path: /blobs/, times: 50 }, { kind: 'slow', bytesPerSecond: 100 })
+    await get(cache, '/v2/slow.test/team/app/manifests/v1')
+    await eventually(() => (registry.count({ path: /blobs/ }) === 2 ? true : undefined))
+    good.image('team/app', 'v1')
+    await get(cache, '/v2/team/app/manifests/v1')
+    await eventually(() => (good.count({ path: /blobs/ }) === 3 ? true : undefined))
+    expect(registry.count({ path: /blobs/ })).toBe(2)
+    await cache.close()
+    await good.stop()
+  })
+})
