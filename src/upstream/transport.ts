@@ -42,6 +42,12 @@ const alwaysSent = {
   'user-agent': userAgent,
 } as const
 const maxAnswered = 1000
+/** NO_PROXY, and this machine itself: no proxy can mean the same by `localhost` (as Go's clients have it). */
+function withoutProxy(): string {
+  const wished = process.env.no_proxy ?? process.env.NO_PROXY ?? ''
+  return wished.trim() === '*' ? '*' : [wished, 'localhost', '127.0.0.1', '[::1]'].filter(host => host !== '').join(',')
+}
+
 const environmentProxies = ['http_proxy', 'HTTP_PROXY', 'https_proxy', 'HTTPS_PROXY'] as const
 
 /**
@@ -132,7 +138,8 @@ export class Transport {
       requestTls: { ...tls, timeout: connectTimeoutMs },
     }
     if (proxy !== undefined) return new ProxyAgent({ ...options, uri: proxy })
-    if (environmentProxies.some(name => (process.env[name] ?? '') !== '')) return new EnvHttpProxyAgent(options)
+    if (environmentProxies.some(name => (process.env[name] ?? '') !== ''))
+      return new EnvHttpProxyAgent({ ...options, noProxy: withoutProxy() })
     return new Agent(options)
   }
 

@@ -1,5 +1,5 @@
 import { createServer } from 'node:http'
-import { beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test, vi } from 'vitest'
 import { type Authority, makeAuthority } from '../fakes/certificates.ts'
 import { bytesOf, client, closeLater, failureOf, fakeRegistry } from './setup.ts'
 
@@ -86,5 +86,22 @@ describe('an outgoing proxy', () => {
     const upstream = client('http://far-away.test', { proxy: `http://127.0.0.1:${port}` })
     expect((await upstream.getManifest('a/b', 'v1')).bytes).toEqual(image.manifestBytes)
     expect(seen).toEqual(['http://far-away.test/v2/a/b/manifests/v1'])
+  })
+
+  test('P-111: one from the environment is used for other machines, never for this one', async () => {
+    const registry = await fakeRegistry()
+    const image = registry.image('a/b', 'v1')
+    vi.stubEnv('http_proxy', 'http://127.0.0.1:9')
+    vi.stubEnv('no_proxy', '')
+    try {
+      expect((await client(registry.url).getManifest('a/b', 'v1')).bytes).toEqual(image.manifestBytes)
+      // Nothing listens at the proxy, so going there shows.
+      expect(await failureOf(client('http://far-away.test').getManifest('a/b', 'v1'))).toMatchObject({
+        failure: 'unavailable',
+        reason: 'connect',
+      })
+    } finally {
+      vi.unstubAllEnvs()
+    }
   })
 })
