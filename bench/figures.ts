@@ -5,6 +5,11 @@ import { readdir, readFile } from 'node:fs/promises'
 export const MiB = 1024 * 1024
 export const GiB = 1024 * MiB
 
+/** Run by run: these machines change their pace from one minute to the next, and what ran side by side is compared. */
+export function ratios(ours: readonly number[], theirs: readonly number[]): readonly number[] {
+  return ours.map((figure, run) => figure / (theirs[run] ?? Number.NaN))
+}
+
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b)
   const middle = sorted.length / 2

@@ -1,6 +1,6 @@
 import { openLink } from '../../test/real/harness/link.ts'
 import { attemptPull, type Bar, type Bench, type Verdict, withServer } from '../bar.ts'
-import { median, MiB } from '../figures.ts'
+import { median, ratios, MiB } from '../figures.ts'
 import { type Server, startCacheNginx, startCacheRegistry, startLayover, startProxyNginx } from '../servers.ts'
 
 const linkRate = 16 * MiB
@@ -45,7 +45,7 @@ export const cold: Bar = {
         )
       }
     const of = (which: Case): readonly Sample[] => samples.get(which) ?? []
-    const alone = median(of(reference).map(({ ms }) => ms))
+    const alone = of(reference).map(({ ms }) => ms)
     return cases.flatMap(which => verdicts(which, of(which), alone))
   },
 }
@@ -72,9 +72,10 @@ async function measureCase({ tree, upstream }: Bench, which: Case): Promise<Samp
   }
 }
 
-function verdicts(which: Case, samples: readonly Sample[], aloneMs: number): readonly Verdict[] {
+function verdicts(which: Case, samples: readonly Sample[], alone: readonly number[]): readonly Verdict[] {
   const isLayover = which.start === startLayover
   const times = samples.map(({ ms }) => ms)
+  const against = ratios(times, alone)
   const gets = samples.map(sample => sample.gets)
   const shares = samples.map(({ imageShare }) => imageShare)
   const failures = samples.map(sample => sample.failures)
@@ -86,10 +87,10 @@ function verdicts(which: Case, samples: readonly Sample[], aloneMs: number): rea
   }
   const ratio: Verdict = {
     what: `${describe(which)}: last client, against one client of nginx proxy`,
-    value: median(times) / aloneMs,
+    value: median(against),
     unit: '×',
     ...(isLayover && { limit: { atMost: 1.25 } }),
-    samples: times.map(ms => ms / aloneMs),
+    samples: against,
   }
   return [
     seconds,

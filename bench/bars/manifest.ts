@@ -1,6 +1,6 @@
 import { runOk } from '../../test/real/harness/process.ts'
 import { type Bar, type Verdict } from '../bar.ts'
-import { median } from '../figures.ts'
+import { median, ratios } from '../figures.ts'
 import { type Server, startCacheRegistry, startLayover, startStaticNginx } from '../servers.ts'
 
 const seconds = 4
@@ -15,6 +15,7 @@ export const manifest: Bar = {
       servers.push(await startLayover(upstream.host))
       servers.push(await startStaticNginx(tree, 'on'))
       servers.push(await startCacheRegistry(upstream.host))
+      for (const server of servers) await requestsPerSecond(`http://${server.host}${tree.image.manifestPath}`)
       const rates = new Map<Server, number[]>(servers.map(server => [server, []]))
       for (let run = 1; run <= runs; run += 1)
         for (const server of servers) {
@@ -41,13 +42,16 @@ type Rate = { readonly name: string; readonly rates: readonly number[] }
 function verdicts(all: readonly Rate[]): readonly Verdict[] {
   const [layover, nginx, registry] = all
   if (layover === undefined || nginx === undefined || registry === undefined) throw new Error('a server is missing')
-  const against = (peer: Rate, atLeast: number): Verdict => ({
-    what: `layover: warm manifests by tag, against ${peer.name}`,
-    value: median(layover.rates) / median(peer.rates),
-    unit: '×',
-    limit: { atLeast },
-    samples: layover.rates.map((rate, run) => rate / (peer.rates[run] ?? Number.NaN)),
-  })
+  const against = (peer: Rate, atLeast: number): Verdict => {
+    const samples = ratios(layover.rates, peer.rates)
+    return {
+      what: `layover: warm manifests by tag, against ${peer.name}`,
+      value: median(samples),
+      unit: '×',
+      limit: { atLeast },
+      samples,
+    }
+  }
   return [
     against(registry, 50),
     against(nginx, 0.5),

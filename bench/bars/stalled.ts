@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { openLink } from '../../test/real/harness/link.ts'
 import { until } from '../../test/real/harness/process.ts'
 import { type Bar, type Bench, pull, stall, withServer } from '../bar.ts'
-import { cpuSeconds, median, MiB, peakResidentBytes } from '../figures.ts'
+import { cpuSeconds, median, ratios, MiB, peakResidentBytes } from '../figures.ts'
 import { type Server, startLayover } from '../servers.ts'
 
 const slowRate = 8 * MiB
@@ -29,13 +29,14 @@ export const stalledReaders: Bar = {
         `stalled ${run}/${bench.runs}: ten alone ${alone.at(-1)?.toFixed(0)} ms, among 990 stalled ${crowded.ms.toFixed(0)} ms, ${resident.at(-1)?.toFixed(0)} MiB resident`,
       )
     }
+    const slowed = ratios(among, alone)
     return [
       {
         what: 'layover: ten readers among 990 stalled ones, against ten alone',
-        value: median(among) / median(alone),
+        value: median(slowed),
         unit: '×',
         limit: { atMost: 1.1 },
-        samples: among.map((ms, run) => ms / (alone[run] ?? Number.NaN)),
+        samples: slowed,
       },
       {
         what: 'layover: most memory resident with 1,000 readers',

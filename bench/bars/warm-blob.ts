@@ -1,5 +1,5 @@
 import { type Bar, type Bench, pull, type Verdict } from '../bar.ts'
-import { cpuSeconds, GiB, median } from '../figures.ts'
+import { cpuSeconds, GiB, median, ratios } from '../figures.ts'
 import { type Server, startCacheRegistry, startLayover, startStaticNginx } from '../servers.ts'
 
 const crowd = 8
@@ -56,13 +56,16 @@ function verdicts(all: readonly Cost[]): readonly Verdict[] {
   const [layover, bufferedNginx, , registry] = all
   if (layover === undefined || bufferedNginx === undefined || registry === undefined)
     throw new Error('a server is missing')
-  const against = (peer: Cost, atMost: number): Verdict => ({
-    what: `layover: CPU per GiB of warm blobs, against ${peer.name}`,
-    value: median(layover.costs) / median(peer.costs),
-    unit: '×',
-    limit: { atMost },
-    samples: layover.costs.map((cost, run) => cost / (peer.costs[run] ?? Number.NaN)),
-  })
+  const against = (peer: Cost, atMost: number): Verdict => {
+    const samples = ratios(layover.costs, peer.costs)
+    return {
+      what: `layover: CPU per GiB of warm blobs, against ${peer.name}`,
+      value: median(samples),
+      unit: '×',
+      limit: { atMost },
+      samples,
+    }
+  }
   return [
     against(bufferedNginx, 1.5),
     against(registry, 1),
