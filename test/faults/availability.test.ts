@@ -43,7 +43,7 @@ describe('an upstream that refuses or does not answer', () => {
     const scene = await startScene({ upstream: { url, connectTimeoutMs: 200 } })
     const response = await pull(scene.layover, scene.digest)
     expect(response.status).toBe(503)
-    const [line] = scene.layover.lines().filter(each => each.msg === 'download failed')
+    const line = scene.layover.lines().find(each => each.msg === 'download failed')
     expect(['timeout', 'connect', 'dns', 'network']).toContain(line?.reason)
     await expectNoSecrets(scene, [response])
   })

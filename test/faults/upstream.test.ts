@@ -90,7 +90,7 @@ describe('a body that breaks once', () => {
     await registry.stop()
     const response = await pulling
     expect(response.body.equals(bytes)).toBe(true)
-    expect(mirror?.requests.filter(({ path }) => path.includes('/blobs/')).at(-1)?.headers.range).toBe(`bytes=${half}-`)
+    expect(mirror?.requests.findLast(({ path }) => path.includes('/blobs/'))?.headers.range).toBe(`bytes=${half}-`)
     await registry.restart()
     await expectCleanAftermath(scene, { responses: [response] })
   })
@@ -148,7 +148,7 @@ describe('a body that breaks every time', () => {
     scene.registry.fault(always, { kind: 'lie', contentLength: 512 * kib + 10 })
     const response = await pull(scene.layover, scene.digest)
     expect(completeBody(response)).toBeUndefined()
-    const [line] = scene.layover.lines().filter(each => each.msg === 'download failed')
+    const line = scene.layover.lines().find(each => each.msg === 'download failed')
     await expectCleanAftermath(scene, { responses: [response], failures: [String(line?.reason)] })
     expect(String(line?.reason)).not.toBe('unknown')
   })
