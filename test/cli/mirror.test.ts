@@ -70,9 +70,23 @@ describe('containerd', () => {
   test('air-gapped: the server is Layover, so there is nothing to fall back to', () => {
     expect(filesOf('containerd', { airGapped: true, containerdVersion: '2.4' })).toEqual({
       '/etc/containerd/certs.d/_default/hosts.toml': `server = "http://cache.example.com:5000"
-capabilities = ["pull", "resolve", "referrers"]`,
+capabilities = ["pull", "resolve", "referrers"]
+# Empty, and needed: without it containerd 1.x refuses this file and pulls from the registry itself.
+[host]`,
     })
   })
+
+  test.each([
+    ['containerd', '/etc/containerd/certs.d'],
+    ['docker', '/etc/docker/certs.d'],
+    ['kind', './layover-certs.d'],
+  ])(
+    'air-gapped %s: the table that containerd 1.x wants comes last, or it would take in what follows',
+    (client, directory) => {
+      const text = filesOf(client, { ...tls, airGapped: true })[`${directory}/_default/hosts.toml`]
+      expect(text).toMatch(/^server = "https:.*\ncapabilities = .*\nca = "\/etc\/ssl\/layover\.pem"\n#.*\n\[host\]$/)
+    },
+  )
 
   test('https with an authority of its own', () => {
     expect(

@@ -22,7 +22,14 @@ function mirrorFirst(options: MirrorOptions): string {
 }
 
 function onlyServer(options: MirrorOptions): string {
-  return lines([`server = "${originOf(options)}"`, `capabilities = ${capabilities(options)}`, ...caLine(options, '')])
+  return lines([
+    `server = "${originOf(options)}"`,
+    `capabilities = ${capabilities(options)}`,
+    ...caLine(options, ''),
+    // https://github.com/containerd/containerd/issues/10027
+    '# Empty, and needed: without it containerd 1.x refuses this file and pulls from the registry itself.',
+    '[host]',
+  ])
 }
 
 /** containerd before 2.2 rejects the whole file for a capability that it does not know, and then pulls directly, silently. */
