@@ -14,6 +14,8 @@ export type Config = {
   /** How long SIGTERM waits for running responses. */
   readonly drainMs: number
   readonly log: LogConfig
+  /** The bucket that replicas share; undefined: blobs rest on this machine alone. */
+  readonly s3?: S3Config | undefined
 }
 
 export type Address = { readonly host: string; readonly port: number }
@@ -92,3 +94,27 @@ export type CredentialsConfig =
   | { readonly kind: 'password'; readonly username: string; readonly password: string }
   | { readonly kind: 'passwordFile'; readonly username: string; readonly path: string }
   | { readonly kind: 'dockerConfig'; readonly path: string }
+
+/** A bucket of blobs by digest. Credentials are never here: they come from the default chain (environment, profile, web identity, instance role). */
+export type S3Config = {
+  readonly bucket: string
+  /** Keys are `<prefix>blobs/sha256/ab/<hex>`; empty, or ends with a slash. */
+  readonly prefix: string
+  /** Origin of a service that is not AWS: `http://127.0.0.1:9000`; undefined: AWS in `region`. */
+  readonly endpoint: string | undefined
+  readonly region: string
+  /** The bucket is the first part of the path instead of the host name. */
+  readonly pathStyle: boolean
+  /** Encryption by the service: its own key (`AES256`), or one of KMS; undefined: what the bucket does by default. */
+  readonly sse: 'AES256' | { readonly kmsKeyId: string } | undefined
+  /** `STANDARD_IA`, `INTELLIGENT_TIERING`, …; undefined: the service's default. */
+  readonly storageClass: string | undefined
+  /** Put on each object; at most ten on AWS. */
+  readonly tags: Readonly<Record<string, string>>
+  /** Larger blobs are uploaded in parts; 5 MiB to 5 GiB. */
+  readonly multipartBytes: number
+  /** Blobs uploaded at once. */
+  readonly uploads: number
+  /** How long one metadata request, and one idle stretch of a transfer, may take. */
+  readonly requestTimeoutMs: number
+}
