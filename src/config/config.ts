@@ -14,6 +14,8 @@ export type Config = {
   /** How long SIGTERM waits for running responses. */
   readonly drainMs: number
   readonly log: LogConfig
+  /** Metadata and leases in a Redis that all replicas share; absent: in this machine's SQLite file and in this process. */
+  readonly redis?: RedisConfig | undefined
   /** The bucket that replicas share; undefined: blobs rest on this machine alone. */
   readonly s3?: S3Config | undefined
 }
@@ -117,4 +119,45 @@ export type S3Config = {
   readonly uploads: number
   /** How long one metadata request, and one idle stretch of a transfer, may take. */
   readonly requestTimeoutMs: number
+}
+
+/** How to reach Redis. Host names are resolved at each connect, so a service name may move. */
+export type RedisConfig = {
+  readonly endpoint: RedisEndpoint
+  /** The ACL user; undefined: the default user. */
+  readonly username: string | undefined
+  readonly password: string | undefined
+  /** Read at each connect, so that a rotated password is taken up without a restart. Wins over `password`. */
+  readonly passwordFile: string | undefined
+  /** User and password of the sentinels themselves; they often have none. */
+  readonly sentinelUsername: string | undefined
+  readonly sentinelPassword: string | undefined
+  /** undefined: no TLS, unless the URL says rediss. */
+  readonly tls: RedisTlsConfig | undefined
+  /** In front of every key, before the version: `layover` gives `layover:1:…`. Replicas that share a cache share it. */
+  readonly keyPrefix: string
+  /** A command that has no answer by then counts as failed: a miss. */
+  readonly commandTimeoutMs: number
+}
+
+export type RedisEndpoint =
+  | { readonly kind: 'url'; readonly url: string }
+  | { readonly kind: 'sentinels'; readonly sentinels: readonly Address[]; readonly name: string }
+  | { readonly kind: 'cluster'; readonly nodes: readonly Address[] }
+
+export type RedisTlsConfig = {
+  /** PEM text of the authorities to trust in addition to the system's. */
+  readonly ca: string | undefined
+  /** Name to verify the certificate against; undefined: the host that is dialled. */
+  readonly servername: string | undefined
+}
+
+/** How the replicas of one cache reach each other, so that a blob comes over the upstream link once for all of them. */
+export type ReplicaConfig = {
+  /** Where other replicas are answered: an address of its own, off the network of the clients. */
+  readonly listen: Address
+  /** `http://host:port` under which the others reach this address: the pod's IP, never a load balancer. */
+  readonly url: string
+  /** File of the secret that all replicas share, at least 16 bytes; read at start, and again when it changes. */
+  readonly secretFile: string
 }
