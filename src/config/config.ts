@@ -18,6 +18,8 @@ export type Config = {
   readonly redis?: RedisConfig | undefined
   /** The bucket that replicas share; undefined: blobs rest on this machine alone. */
   readonly s3?: S3Config | undefined
+  /** How other replicas reach this one; absent: every replica downloads by itself. */
+  readonly replica?: ReplicaConfig | undefined
 }
 
 export type Address = { readonly host: string; readonly port: number }
@@ -158,6 +160,6 @@ export type ReplicaConfig = {
   readonly listen: Address
   /** `http://host:port` under which the others reach this address: the pod's IP, never a load balancer. */
   readonly url: string
-  /** File of the secret that all replicas share, at least 16 bytes; read at start, and again when it changes. */
+  /** File of the secret that all replicas share, at least 16 bytes; read at start. */
   readonly secretFile: string
 }
