@@ -28,6 +28,8 @@ export const requestKinds: readonly RequestKind[] = ['manifest', 'blob', 'tags',
 
 export const upstreamKinds = ['manifest', 'blob', 'tags', 'referrers', 'token', 'ping'] as const
 
+export const sharedOperations = ['head', 'get', 'put', 'delete', other] as const
+
 export const fillOutcomes = ['published', 'uncached', 'failed', 'cancelled'] as const
 
 /** Bytes that are not those that were asked for, by what was asked for. An alert looks at each, so each is a series from the start. */
