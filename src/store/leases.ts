@@ -6,8 +6,8 @@ import type { Digest } from '../oci/digest.ts'
  */
 export interface Leases {
   /**
-   * A lease, or the URL of the replica that holds it and can be read from. Undefined: it cannot be told; go alone.
-   * What an earlier life of the same replica held is taken over.
+   * A lease, or the URL of the replica that holds it and can be read from: the own URL when this process holds it already. Undefined: it
+   * cannot be told; go alone. What an earlier process with the same URL held is taken over. The URL is as trustworthy as the store.
    */
   acquire(digest: Digest, owner: { readonly url: string }): Promise<Lease | { readonly heldBy: string } | undefined>
 }
