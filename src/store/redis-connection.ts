@@ -96,7 +96,8 @@ export class RedisConnection {
   async #inTime<Result>(work: (commands: RedisCommander) => Promise<Result>): Promise<Result> {
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(timedOut()), this.#options.config.commandTimeoutMs)
+      // Where it was this process that stood still, the answer is there to be read: it goes first.
+      timer = setTimeout(() => setImmediate(() => reject(timedOut())), this.#options.config.commandTimeoutMs)
     })
     try {
       return await Promise.race([work(this.#client), late])

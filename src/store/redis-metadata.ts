@@ -32,9 +32,11 @@ export type MetadataArchive = Pick<
   | 'getTag'
   | 'putTag'
   | 'deleteTag'
+  | 'knownTags'
   | 'getLink'
   | 'putLinks'
   | 'deleteLink'
+  | 'isConfirmedAt'
 >
 
 export type RedisMetadataOptions = {
@@ -162,7 +164,8 @@ class RedisMetadata implements RedisMetadataStore {
   async knownTags(upstream: string, repository: string): Promise<readonly string[]> {
     const key = this.#parts.keys.tagNames(upstream, repository)
     const names = await this.#work('read', [key], commands => commands.zrange(key, '0', '-1'))
-    return (names ?? []).filter(isTagName).sort()
+    const known = (names ?? []).filter(isTagName).sort()
+    return known.length > 0 ? known : ((await this.#parts.archive?.knownTags(upstream, repository)) ?? [])
   }
 
   async getLink(upstream: string, repository: string, digest: Digest): Promise<Link | undefined> {
@@ -188,7 +191,8 @@ class RedisMetadata implements RedisMetadataStore {
   async isConfirmedAt(upstream: string, digest: Digest): Promise<boolean> {
     const key = this.#parts.keys.confirmedAt(upstream, digest)
     const repositories = await this.#work('read', [key], commands => commands.scard(key))
-    if (repositories === undefined || repositories === 0) return false
+    if (repositories === undefined || repositories === 0)
+      return (await this.#parts.archive?.isConfirmedAt(upstream, digest)) ?? false
     this.#parts.touches.note(key)
     return true
   }
