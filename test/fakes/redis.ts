@@ -115,9 +115,9 @@ export class RedisServer {
 }
 
 /** Three masters that share the slots. */
-export async function startRedisCluster(): Promise<readonly RedisServer[]> {
+export async function startRedisCluster(...options: readonly (readonly string[])[]): Promise<readonly RedisServer[]> {
   const nodes = await Promise.all(
-    [0, 1, 2].map(() => RedisServer.start(['cluster-enabled', 'yes'], ['cluster-node-timeout', '2000'])),
+    [0, 1, 2].map(() => RedisServer.start(['cluster-enabled', 'yes'], ['cluster-node-timeout', '2000'], ...options)),
   )
   const share = Math.ceil(16_384 / nodes.length)
   for (const [index, node] of nodes.entries()) {
@@ -190,7 +190,7 @@ export async function until(isSo: () => Promise<boolean> | boolean, withinMs = 1
 }
 
 /** Ports that were free a moment ago, all different. */
-async function freePorts(count: number): Promise<number[]> {
+export async function freePorts(count: number): Promise<number[]> {
   const servers = await Promise.all(
     Array.from({ length: count }, async () => {
       const server = createServer().listen(0, '127.0.0.1')

