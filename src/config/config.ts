@@ -18,6 +18,8 @@ export type Config = {
   readonly redis?: RedisConfig | undefined
   /** The bucket that replicas share; undefined: blobs rest on this machine alone. */
   readonly s3?: S3Config | undefined
+  /** How much of the bucket is kept on this disk too; absent: as much as `storage.maxBytes`. */
+  readonly hotTier?: HotTierConfig | undefined
   /** How other replicas reach this one; absent: every replica downloads by itself. */
   readonly replica?: ReplicaConfig | undefined
 }
@@ -27,6 +29,11 @@ export type Prefetch = 'off' | 'config' | 'all'
 
 export type StorageConfig = {
   /** Budget of published blobs, running fills and manifests together. */
+  readonly maxBytes: number
+}
+
+export type HotTierConfig = {
+  /** Budget of what `storage.maxBytes` is the budget of without a bucket; 0: a blob goes from the disk as soon as it is in the bucket and nobody reads it. */
   readonly maxBytes: number
 }
 
