@@ -95,6 +95,7 @@ class Member implements FleetFill {
   #openedAt = -1
   #fruitless = 0
   #lingering: NodeJS.Timeout | undefined
+  #leaving: Promise<void> | undefined
 
   constructor(deps: FleetDeps, digest: Digest, onLeft: () => void) {
     this.#deps = deps
@@ -126,13 +127,18 @@ class Member implements FleetFill {
   }
 
   /** Gives the lease back. Safe to repeat. */
-  async leave(): Promise<void> {
+  leave(): Promise<void> {
+    return (this.#leaving ??= this.#leave())
+  }
+
+  async #leave(): Promise<void> {
     this.#hasEnded = true
     clearInterval(this.#lingering)
-    this.#onLeft()
     const lease = this.#lease
     this.#lease = undefined
     if (lease) await this.#tolerate(lease.release())
+    // Last, so that a fleet that closes waits for it.
+    this.#onLeft()
   }
 
   /** Side ranges are no matter of the fleet: far ahead of the download, the other replica has no bytes either. */

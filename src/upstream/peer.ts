@@ -31,11 +31,11 @@ export type PeerTimeouts = {
   readonly headersMs: number
   /** No byte for this long: its upstream stalls, or it does. */
   readonly idleMs: number
-  /** In all, for its upstream to begin to answer. */
+  /** In all, for its upstream to begin to answer: as long as a lease lives without progress. */
   readonly openMs: number
 }
 
-export const peerTimeouts: PeerTimeouts = { connectMs: 1_000, headersMs: 2_000, idleMs: 5_000, openMs: 25_000 }
+export const peerTimeouts: PeerTimeouts = { connectMs: 1_000, headersMs: 2_000, idleMs: 5_000, openMs: 10_000 }
 
 export type PeerOptions = {
   /** `http://host:port` of its internal listener. */
