@@ -35,6 +35,9 @@ export function upstreamOrigins({ upstream, repository, digest, background }: Up
   }))
 }
 
+/** In errors, logs and metrics. */
+const sharedName = 'shared'
+
 export type SharedOriginOptions = {
   readonly shared: SharedBlobs
   readonly digest: Digest
@@ -47,23 +50,23 @@ export type SharedOriginOptions = {
  */
 export function sharedOrigin({ shared, digest, right }: SharedOriginOptions): Origin {
   const absent = (): UpstreamError =>
-    new UpstreamError('notFound', 'shared', 'not_found', 'the shared store does not have it')
+    new UpstreamError('notFound', sharedName, 'not_found', 'the shared store does not have it')
   const ask = async <T>(signal: AbortSignal, work: () => Promise<T | undefined>): Promise<T> => {
     const answer = await work().catch((cause: unknown) => {
       signal.throwIfAborted()
-      throw new UpstreamError('unavailable', 'shared', 'shared_store', 'the shared store cannot be asked', { cause })
+      throw new UpstreamError('unavailable', sharedName, 'shared_store', 'the shared store cannot be asked', { cause })
     })
     if (answer === undefined) throw absent()
     return answer
   }
   return {
     kind: 'shared',
-    name: 'shared',
+    name: sharedName,
     async open(offset, signal, end) {
       if (!(await right.isHeld())) {
         // One request to the store before one to upstream: most of what needs confirming is not there.
         await ask(signal, () => shared.size(digest, signal))
-        await confirmed(right, signal)
+        await confirmed(right, sharedName, signal)
       }
       const options = { offset, signal, ...(end === undefined ? {} : { end }) }
       return { ...(await ask(signal, () => shared.open(digest, options))), etag: undefined }
@@ -82,7 +85,7 @@ export function peerOrigin(peer: Origin, right: RepositoryRight): Origin {
     async open(offset, signal, end) {
       const blob = await peer.open(offset, signal, end)
       try {
-        if (!(await right.isHeld())) await confirmed(right, signal)
+        if (!(await right.isHeld())) await confirmed(right, peer.name, signal)
         return blob
       } catch (error) {
         blob.body.on('error', () => undefined)
@@ -94,9 +97,9 @@ export function peerOrigin(peer: Origin, right: RepositoryRight): Origin {
 }
 
 /** Upstream's refusal closes this way only; the download then asks upstream for the bytes, and its answer is what counts. */
-async function confirmed(right: RepositoryRight, signal: AbortSignal): Promise<void> {
+async function confirmed(right: RepositoryRight, origin: string, signal: AbortSignal): Promise<void> {
   await right.confirm(signal).catch((cause: unknown) => {
     signal.throwIfAborted()
-    throw new UpstreamError('denied', 'shared', 'denied', 'upstream did not confirm it for this repository', { cause })
+    throw new UpstreamError('denied', origin, 'denied', 'upstream did not confirm it for this repository', { cause })
   })
 }

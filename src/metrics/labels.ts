@@ -93,6 +93,7 @@ const rareReasons = [
   'mismatch',
   'network',
   'no_bucket',
+  'no_owner',
   'no_source',
   'no_space',
   'not_a_tag_list',
