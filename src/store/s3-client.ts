@@ -17,6 +17,8 @@ type Request = {
 
 type Answer = { readonly $metadata: { readonly httpStatusCode?: number | undefined } }
 
+const silent = { trace() {}, debug() {}, info() {}, warn() {}, error() {} }
+
 /**
  * A client for the bucket's API. Credentials come from the default chain: environment, shared files, web identity, container, instance.
  * It tries once: what may be repeated, and when, is decided where the outcome is known.
@@ -28,6 +30,8 @@ export function createS3Client(config: S3Config): S3Client {
     ...(config.endpoint !== undefined && { endpoint: config.endpoint }),
     forcePathStyle: config.pathStyle,
     maxAttempts: 1,
+    // The SDK would write to the console; every failure comes back as an error, and is told once.
+    logger: silent,
     // The default adds a trailer in aws-chunked framing, which some services refuse and others store as content.
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',

@@ -8,10 +8,14 @@ export function objectAttributes(config: S3Config, digest: Digest) {
     Bucket: config.bucket,
     Key: keyOf(config.prefix, digest),
     ContentType: 'application/octet-stream',
-    ...encryption(config.sse),
     ...(config.storageClass !== undefined && { StorageClass: config.storageClass as 'STANDARD' }),
-    ...tagging(config.tags),
+    ...protection(config),
   }
+}
+
+/** What every object of ours carries, whatever it is: encryption and tags. */
+export function protection({ sse, tags }: S3Config) {
+  return { ...encryption(sse), ...tagging(tags) }
 }
 
 function encryption(sse: S3Config['sse']) {

@@ -81,12 +81,13 @@ export class S3Uploader {
     this.#forget(item)
   }
 
-  /** Resolves when nothing waits and nothing runs. */
-  idle(): Promise<void> {
+  /** Resolves when nothing waits and nothing runs, and the queue on disk says so too. */
+  async idle(): Promise<void> {
     this.#idle ??= Promise.withResolvers()
     const { promise } = this.#idle
     this.#settle()
-    return promise
+    await promise
+    await this.#deps.queue.idle()
   }
 
   /** Stops what runs; its files stay in the queue. Safe to repeat. */
