@@ -38,6 +38,7 @@ function buildProgram(terminal: Terminal, done: (code: number) => void): Command
   addConfig(program, terminal, done)
   addMirror(program, terminal, done)
   addHealthcheck(program, terminal, done)
+  addDoctor(program, terminal, done)
   addDemo(program, terminal, done)
   addVersion(program, terminal)
   return program
@@ -110,6 +111,19 @@ const addHealthcheck: Add = (program, terminal, done) => {
     .action(async (options: ConfigOptions & { url?: string }) => {
       const { healthcheck } = await import('./healthcheck.ts')
       done(await healthcheck(options, terminal))
+    })
+}
+
+const addDoctor: Add = (program, terminal, done) => {
+  addConfigOptions(
+    program
+      .command('doctor')
+      .description('check disk, addresses, upstreams, Redis, bucket and replicas, and say what to do; 0 fine, 3 not'),
+  )
+    .option('--json', 'as one JSON object')
+    .action(async (options: ConfigOptions & { json?: boolean }) => {
+      const { doctor } = await import('./doctor.ts')
+      done(await doctor({ ...options, isTerminal: process.stdout.isTTY }, terminal))
     })
 }
 
