@@ -1,6 +1,8 @@
+import { Readable } from 'node:stream'
 import {
   DeleteObjectCommand,
   GetObjectCommand,
+  type GetObjectCommandOutput,
   HeadObjectCommand,
   ListObjectsV2Command,
   PutObjectCommand,
@@ -11,7 +13,7 @@ import type { Observer, SharedOperation } from '../log/observer.ts'
 import type { Archive, ArchivedObject } from './archive.ts'
 import { S3Breaker } from './s3-breaker.ts'
 import { createS3Client, request, type S3Api } from './s3-client.ts'
-import { S3Error, s3Error } from './s3-error.ts'
+import { S3Error } from './s3-error.ts'
 import { protection } from './s3-object.ts'
 
 /** Somebody waits for a read, and upstream can be asked instead. */
@@ -133,15 +135,11 @@ class S3Archive implements Archive {
   }
 }
 
-type Answer = {
-  readonly ContentLength?: number | undefined
-  readonly Body?: { transformToByteArray(): Promise<Uint8Array> } | undefined
-}
-
-async function bodyOf({ ContentLength: length, Body: body }: Answer): Promise<Uint8Array> {
-  if (length === undefined || length > maxObjectBytes || body === undefined)
-    throw s3Error('get', new S3Error('invalid', 'the bucket: an archived record is larger than any record is'))
-  return body.transformToByteArray()
+async function bodyOf({ ContentLength: length = Infinity, Body: body }: GetObjectCommandOutput): Promise<Uint8Array> {
+  if (body === undefined) return new Uint8Array()
+  if (length <= maxObjectBytes) return body.transformToByteArray()
+  if (body instanceof Readable) body.destroy()
+  throw new S3Error('invalid', 'the bucket: an archived record is larger than any record is')
 }
 
 function undefinedWhenAbsent(error: unknown): undefined {

@@ -1,4 +1,5 @@
 import { DeleteObjectCommand, HeadObjectCommand } from '@aws-sdk/client-s3'
+import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { S3Config } from '../config/config.ts'
 import type { Log } from '../log/log.ts'
@@ -67,6 +68,8 @@ class S3Blobs implements S3SharedBlobs {
   readonly #breaker: S3Breaker
   readonly #presence: S3Presence
   readonly #heads = new Map<Digest, Promise<number | undefined>>()
+  /** Those that could not be deleted when they were to be: their next upload overwrites them, whatever size they have. */
+  readonly #distrusted = new LRUCache<Digest, true>({ max: 10_000 })
   readonly #closing = new AbortController()
   readonly #background = new Set<Promise<void>>()
   #abilities: BucketAbilities | undefined
@@ -78,8 +81,8 @@ class S3Blobs implements S3SharedBlobs {
     this.#options = options
     this.#queue = queue
     this.#api = { client: createS3Client(config), config, observer }
-    this.#reader = new S3Reader({ api: this.#api, clock })
     this.#breaker = new S3Breaker(clock)
+    this.#reader = new S3Reader({ api: this.#api, clock, onBodyFailure: error => this.#breaker.report(error) })
     this.#presence = new S3Presence(clock)
     this.#uploader = new S3Uploader({
       queue,
@@ -135,12 +138,14 @@ class S3Blobs implements S3SharedBlobs {
     const { client, config } = this.#api
     this.#uploader.cancel(digest)
     this.#presence.forget(digest)
+    this.#distrusted.set(digest, true)
     const command = new DeleteObjectCommand({ Bucket: config.bucket, Key: keyOf(config.prefix, digest) })
     await this.#breaker
       .run(() =>
         request(this.#api, { operation: 'delete', timeoutMs: headTimeoutMs }, options => client.send(command, options)),
       )
       .catch(undefinedWhenAbsent)
+    this.#distrusted.delete(digest)
     this.#presence.forget(digest)
   }
 
@@ -210,8 +215,10 @@ class S3Blobs implements S3SharedBlobs {
 
   async #upload(digest: Digest, signal: AbortSignal): Promise<UploadOutcome> {
     const abilities = await this.#probe()
+    const replace = this.#distrusted.has(digest)
+    const { local } = this.#options
     try {
-      return await upload({ api: this.#api, local: this.#options.local, queue: this.#queue, abilities, signal }, digest)
+      return await upload({ api: this.#api, local, queue: this.#queue, abilities, signal }, { digest, replace })
     } catch (error) {
       if (error instanceof S3Error && error.reason === 'unsupported') this.#expectLess(abilities)
       throw error
@@ -225,6 +232,7 @@ class S3Blobs implements S3SharedBlobs {
 
   #uploaded({ digest, size }: PendingUpload, outcome: UploadOutcome): void {
     const { observer } = this.#options
+    if (outcome === 'uploaded') this.#distrusted.delete(digest)
     if (outcome === 'uploaded' || outcome === 'present') this.#presence.set(digest, size)
     if (outcome === 'gone') observer.storeFailed('s3.upload_evicted', new Error('a blob was evicted before its upload'))
     if (outcome === 'corrupt') observer.storeFailed('s3.upload_corrupt', new Error(`${digest} is damaged on disk`))

@@ -1,15 +1,17 @@
 import { Readable } from 'node:stream'
-import { s3Error } from './s3-error.ts'
+import { type S3Error, s3Error } from './s3-error.ts'
 
-type BodyOptions = { readonly onBytes: (bytes: number) => void }
+type BodyOptions = { readonly onBytes: (bytes: number) => void; readonly onFailure: (error: S3Error) => void }
 
 /** The body of an answer from the bucket: counted, with errors of our own words. It ends only when all bytes that were announced have come. */
 export class S3Body extends Readable {
   readonly #source: Readable
+  readonly #onFailure: (error: S3Error) => void
 
-  constructor(source: Readable, { onBytes }: BodyOptions) {
+  constructor(source: Readable, { onBytes, onFailure }: BodyOptions) {
     super({ highWaterMark: 256 * 1024 })
     this.#source = source
+    this.#onFailure = onFailure
     let hasEnded = false
     source.on('data', (chunk: Buffer) => {
       onBytes(chunk.byteLength)
@@ -36,6 +38,9 @@ export class S3Body extends Readable {
   }
 
   #fail(error: unknown): void {
-    if (!this.destroyed) this.destroy(s3Error('reading', error))
+    if (this.destroyed) return
+    const failure = s3Error('reading', error)
+    this.#onFailure(failure)
+    this.destroy(failure)
   }
 }

@@ -43,6 +43,11 @@ export class S3Breaker {
     }
   }
 
+  /** A body that stalled after its head came: the request that opened it had looked fine. */
+  report(error: S3Error): void {
+    if (error.reason === 'timeout') this.#judge(error, false)
+  }
+
   #judge(error: unknown, isTrial: boolean): void {
     // Whoever left has learnt nothing.
     if (!(error instanceof S3Error) || error.reason === 'cancelled') return

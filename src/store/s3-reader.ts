@@ -20,17 +20,26 @@ const maxErrorBytes = 16 * 1024
 
 export type ReadRange = { readonly offset: number; readonly end?: number; readonly signal?: AbortSignal | undefined }
 
+type S3ReaderDeps = {
+  readonly api: S3Api
+  readonly clock: Clock
+  readonly onBodyFailure: (error: S3Error) => void
+}
+
 /**
  * Reads objects by signed URLs with a plain HTTP client: half the CPU of the SDK's GetObject per byte. URLs are secrets: they are in no error and no log.
  */
 export class S3Reader {
   readonly #api: S3Api
   readonly #clock: Clock
+  readonly #onBodyFailure: (error: S3Error) => void
   readonly #agent: Agent
   readonly #urls = new LRUCache<Digest, { readonly url: string; readonly until: number }>({ max: maxSignedUrls })
 
-  constructor({ api, clock }: { readonly api: S3Api; readonly clock: Clock }) {
+  /** `onBodyFailure` is told when a body breaks after it was opened. */
+  constructor({ api, clock, onBodyFailure }: S3ReaderDeps) {
     this.#api = api
+    this.#onBodyFailure = onBodyFailure
     this.#clock = clock
     this.#agent = new Agent({
       allowH2: false,
@@ -84,6 +93,16 @@ export class S3Reader {
 
   /** The blob, or the error that the service answered with. Throws what the HTTP client throws. */
   async #get(url: string, range: ReadRange): Promise<SharedBlob | S3Error> {
+    try {
+      return await this.#getOnce(url, range)
+    } catch (error) {
+      // A connection that was kept may be closed by the other side at the moment it is used again: that says nothing about the service.
+      if (range.signal?.aborted === true || s3Error('get', error).reason !== 'connection') throw error
+      return this.#getOnce(url, range)
+    }
+  }
+
+  async #getOnce(url: string, range: ReadRange): Promise<SharedBlob | S3Error> {
     const { statusCode, headers, body } = await httpRequest(url, {
       dispatcher: this.#agent,
       ...(rangeHeader(range) && { headers: { range: rangeHeader(range) } }),
@@ -96,7 +115,11 @@ export class S3Reader {
       return new S3Error('invalid', 'the bucket: the answer holds another range than was asked for')
     }
     const onBytes = (bytes: number): void => this.#api.observer.sharedBytes('read', bytes)
-    return { offset: found.offset, size: found.size, body: new S3Body(body, { onBytes }) }
+    return {
+      offset: found.offset,
+      size: found.size,
+      body: new S3Body(body, { onBytes, onFailure: this.#onBodyFailure }),
+    }
   }
 }
 

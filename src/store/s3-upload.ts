@@ -42,12 +42,16 @@ export type UploadDeps = {
 /**
  * Copies one verified local blob into the bucket. The hash of the payload is part of the signature, so that any service refuses bytes that do not match;
  * where checksums are known the service keeps it beside the object. Safe to repeat and to run on many replicas at once: the first one wins.
- * Rejects with an {@link S3Error}.
+ * `replace`: an object that is there is not to be believed. Rejects with an {@link S3Error}.
  */
-export async function upload(deps: UploadDeps, digest: Digest): Promise<UploadOutcome> {
+export async function upload(
+  deps: UploadDeps,
+  { digest, replace }: { readonly digest: Digest; readonly replace: boolean },
+): Promise<UploadOutcome> {
   const blob = await deps.local.open(digest)
   if (blob === undefined) return 'gone'
   try {
+    if (replace) return await copy(deps, { digest, blob, replace })
     const stored = await storedSize(deps, digest)
     if (stored === blob.size) return 'present'
     return await copy(deps, { digest, blob, replace: stored !== undefined })
@@ -59,7 +63,7 @@ export async function upload(deps: UploadDeps, digest: Digest): Promise<UploadOu
 type Copy = {
   readonly digest: Digest
   readonly blob: OpenBlob
-  /** An object of another size lies under the key: it cannot be right, so it is overwritten. */
+  /** An object that cannot be right lies under the key, of another size or with wrong bytes: it is overwritten. */
   readonly replace: boolean
 }
 

@@ -106,6 +106,18 @@ describe('a blob in the bucket', () => {
     expect(bucket.objects.get(keyOf('', digest))?.bytes.equals(bytes)).toBe(true)
   })
 
+  it('T-26: is overwritten when its bytes were found to be wrong and it could not be deleted', async () => {
+    const bucket = await fakeBucket()
+    const opened = await openedS3({ config: bucket.config() })
+    const bytes = randomBytes(10_000)
+    const key = keyOf('', digestOf(bytes))
+    bucket.objects.set(key, { bytes: Buffer.from(bytes.toReversed()), headers: {} })
+    bucket.break(`DELETE ${hexOf(digestOf(bytes))}`, { kind: 'status', status: 403, code: 'AccessDenied' })
+    await expect(opened.shared.delete(digestOf(bytes))).rejects.toMatchObject({ reason: 'denied' })
+    await uploaded(opened, bytes)
+    expect(bucket.objects.get(key)?.bytes.equals(bytes)).toBe(true)
+  })
+
   it('is read from any offset by a signed URL that is used again', async () => {
     const bucket = await fakeBucket()
     const opened = await openedS3({ config: bucket.config() })

@@ -145,6 +145,13 @@ describe('reads', () => {
     const { bucket, opened, digest } = await filled(mebibyte, { requestTimeoutMs: 300 })
     bucket.break(`GET ${hexOf(digest)}`, { kind: 'stall', after: 1000 })
     expect(await reasonOf(readShared(opened.shared, digest))).toBe('timeout')
+    expect(await reasonOf(opened.shared.open(digest, { offset: 1000 }))).toBe('blocked')
+  })
+
+  it('are repeated once when a connection ends before it answered', async () => {
+    const { bucket, opened, digest } = await filled(1000)
+    bucket.break(`GET ${hexOf(digest)}`, { kind: 'cut', after: 0 }, 1)
+    expect((await readShared(opened.shared, digest))?.byteLength).toBe(1000)
   })
 
   it('F-55: a dead bucket costs one time-out, then nothing for seconds, then one try', async () => {
@@ -209,7 +216,7 @@ it('T-10: no error tells a signed URL, a signature or a key', async () => {
   const { bucket, opened, digest } = await filled(mebibyte)
   const errors: unknown[] = []
   const provoke = async (which: string, fault: S3Fault): Promise<void> => {
-    bucket.break(`${which} ${hexOf(digest)}`, fault, 1)
+    bucket.break(`${which} ${hexOf(digest)}`, fault, 2)
     opened.clock.advance(3_600_000)
     errors.push(await readShared(opened.shared, digest).catch((error: unknown) => error))
     errors.push(await opened.shared.size(digest).catch((error: unknown) => error))
