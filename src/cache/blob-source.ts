@@ -169,9 +169,12 @@ export class BlobSource {
       this.#retakes++
       return this.#current
     }
-    if (this.#primary() !== undefined) return this.#next(this.#current + 1)
+    const next = this.#next(this.#current + 1)
+    if (next === undefined || next > this.#current) return next
+    // Nobody after it is left to ask: from here on it is one that fails like any other.
+    if (progress >= progressBytes) this.#attempts = 0
     this.#attempts++
-    return this.#attempts >= this.#deps.maxAttempts ? undefined : this.#next(this.#current + 1)
+    return this.#attempts >= this.#deps.maxAttempts ? undefined : next
   }
 
   /** What is told to who waits: upstream's own answer where there was one, never what a place before it lacks. */

@@ -465,6 +465,7 @@ function keyOf(target: Target, digest: Digest): string {
 /** What the repository of the first client may not have, another's may; and what its manifest says of the size is its own word. */
 function isAboutRepository(error: unknown): boolean {
   if (error instanceof FillError) return error.reason === 'size_mismatch'
+  if (error instanceof RegistryError) return error.status === 404
   return error instanceof UpstreamError && (error.failure === 'notFound' || error.failure === 'denied')
 }
 

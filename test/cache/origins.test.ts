@@ -108,6 +108,17 @@ describe('the shared store as an origin', () => {
     expect(shared.opens.map(({ offset }) => offset)).toEqual([0, 20])
   })
 
+  it('F-49: it breaks again and again and upstream denies the rest: the download ends with what upstream said', async () => {
+    const { blobs, shared, upstream, digest } = await setUpShared()
+    shared.cuts = [1000, ...Array.from({ length: 20 }, () => 0)]
+    const reading = readUntilBroken(await blobs.open(target, digest))
+    const denied = new UpstreamError('denied', upstream.name, 'http_403', 'not for you', { status: 403 })
+    const request = await upstream.next()
+    request.fail(denied)
+    expect((await reading).error).toBe(denied)
+    expect(shared.opens.length).toBeLessThan(6)
+  })
+
   it('F-51: an object that is lost is had from upstream, and no client notices', async () => {
     const { blobs, shared, upstream, bytes, digest } = await setUpShared({ stored: false })
     const reading = blobs.open(target, digest).then(blob => readAll(blob))
@@ -194,6 +205,16 @@ describe('the shared store as an origin', () => {
     const other = blobOf(1000, 7)
     await expect(blobs.open(target, other.digest)).rejects.toMatchObject({ code: 'BLOB_UNKNOWN' })
     expect(shared.enqueued).toEqual([])
+  })
+
+  it('T-12: offline, who has the right is not told what was said to who has not', async () => {
+    const { blobs, bytes, digest } = await setUpShared({ offline: true })
+    const refused = expect(blobs.open(targetOf('somebody/else'), digest)).rejects.toMatchObject({
+      code: 'BLOB_UNKNOWN',
+    })
+    const opened = await blobs.open(target, digest)
+    expect((await readAll(opened)).equals(bytes)).toBe(true)
+    await refused
   })
 
   it('P-119: a range far ahead is fetched from it beside the download', async () => {
