@@ -256,7 +256,9 @@ export class FakeS3 {
   #list({ response, query }: Exchange): void {
     const prefix = query.get('prefix') ?? ''
     const entries = [...this.objects]
-      .filter(([key]) => key.startsWith(prefix))
+      .filter(([key]) => key.startsWith(prefix) && key > (query.get('start-after') ?? ''))
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .slice(0, Number(query.get('max-keys') ?? 1000))
       .map(([key, { bytes }]) => `<Contents><Key>${key}</Key><Size>${bytes.byteLength}</Size></Contents>`)
     xml(response, `<ListBucketResult><IsTruncated>false</IsTruncated>${entries.join('')}</ListBucketResult>`)
   }
@@ -288,6 +290,7 @@ export class FakeS3 {
     if (fault?.kind === 'wrongBytes') bytes.reverse()
     response.writeHead(range === null ? 200 : 206, {
       'content-length': bytes.byteLength,
+      'content-type': object.headers['content-type'] ?? 'binary/octet-stream',
       ...(range !== null && { 'content-range': `bytes ${from}-${to}/${total}` }),
     })
     if (request.method === 'HEAD') response.end()
@@ -321,7 +324,7 @@ function xml(response: ServerResponse, text: string): void {
 }
 
 function amzHeaders(request: IncomingMessage): Record<string, string> {
-  const named = Object.entries(request.headers).filter(([name]) => name.startsWith('x-amz-'))
+  const named = Object.entries(request.headers).filter(([name]) => name.startsWith('x-amz-') || name === 'content-type')
   return Object.fromEntries(named.map(([name, value]) => [name, String(value)]))
 }
 
