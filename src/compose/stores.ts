@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts'
 import type { Config } from '../config/config.ts'
 import type { Log } from '../log/log.ts'
 import type { Observer } from '../log/observer.ts'
+import { archivedMetadata } from '../store/archived-metadata.ts'
 import { type EmbeddedStores, openEmbeddedStores } from '../store/embedded.ts'
 import type { Leases } from '../store/leases.ts'
 import { LocalLeases } from '../store/local-leases.ts'
@@ -10,6 +11,7 @@ import { PassingBlobs } from '../store/passing-blobs.ts'
 import { RedisConnection, type RedisState } from '../store/redis-connection.ts'
 import { RedisLeases } from '../store/redis-leases.ts'
 import { openRedisMetadata } from '../store/redis-metadata.ts'
+import { openS3Archive } from '../store/s3-archive.ts'
 import { openS3Blobs, type S3SharedBlobs } from '../store/s3-blobs.ts'
 import type { BlobStore, MetadataStore, SharedBlobs, Spool, StorageUsage } from '../store/stores.ts'
 
@@ -56,10 +58,11 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       closing.push(() => bucket?.close())
     }
     const { metadata, leases, state } = config.redis ? await openRedis(options, closing) : local(embedded, clock)
+    const records = bucket ? archived({ metadata, bucket, options, closing }) : metadata
     return {
       blobs: bucket && config.hotTier?.maxBytes === 0 ? passing(embedded, bucket, observer, closing) : embedded.blobs,
       spool: embedded.spool,
-      metadata,
+      metadata: records,
       shared: bucket,
       leases,
       usage: () => embedded.usage(),
@@ -100,6 +103,26 @@ async function openRedis(
   closing.push(() => metadata.close())
   const leases = new RedisLeases({ connection, keyPrefix: config.keyPrefix })
   return { metadata, leases, state: () => connection.state() }
+}
+
+/** Records that outlive Redis and this disk, because they rest in the bucket too. */
+function archived({
+  metadata,
+  bucket,
+  options: { config, clock, observer },
+  closing,
+}: {
+  readonly metadata: MetadataStore
+  readonly bucket: S3SharedBlobs
+  readonly options: StoresOptions
+  readonly closing: (() => Promise<void> | void)[]
+}): MetadataStore {
+  if (!config.s3) return metadata
+  const absentIs403 = (): boolean => bucket.abilities().absentIs403
+  const archive = openS3Archive({ config: config.s3, clock, observer, absentIs403 })
+  const both = archivedMetadata({ metadata, archive, clock, observer })
+  closing.push(() => both.close())
+  return both
 }
 
 function passing(

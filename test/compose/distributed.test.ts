@@ -71,8 +71,10 @@ const published = (layover: TestLayover, image: FakeImage): Promise<void> =>
     .poll(async () => (await status(layover))['storage'], { timeout: 5_000 })
     .toMatchObject({ blobs: 1 + image.layers.length, reservedBytes: 0 })
 
+const keysUnder = (s3: FakeS3, prefix: string): string[] => [...s3.objects.keys()].filter(key => key.includes(prefix))
+
 const uploaded = (s3: FakeS3, image: FakeImage): Promise<void> =>
-  expect.poll(() => s3.objects.size, { timeout: 5_000 }).toBe(1 + image.layers.length)
+  expect.poll(() => keysUnder(s3, 'blobs/').length, { timeout: 5_000 }).toBe(1 + image.layers.length)
 
 const urlOf = (redis: RedisServer) => redisConfig({ kind: 'url', url: redis.url })
 
@@ -161,6 +163,23 @@ describe('what is away', () => {
     const layover = await layoverWith(registry, { s3: config, redis })
     expect((await fetch(`${layover.adminUrl}/readyz`)).status).toBe(200)
     await pull(layover, image)
+  })
+})
+
+describe('the records in the bucket', () => {
+  it('F-63: Redis and every disk are lost, upstream is gone: the image is pulled all the same', async () => {
+    const { registry, image } = await registryWith()
+    const [s3, redis] = [await bucket(), await redisServer()]
+    const config = { s3: s3.config(), redis: urlOf(redis) }
+    const first = await layoverWith(registry, config)
+    await pull(first, image)
+    await uploaded(s3, image)
+    // The manifest, its tag, and that the repository holds it and each of its blobs.
+    await expect.poll(() => s3.objects.size, { timeout: 5_000 }).toBe(2 * (1 + image.layers.length) + 3)
+    await registry.stop()
+    await redis.admin.flushall()
+    const second = await layoverWith(registry, config)
+    expect((await pull(second, image)).outcomes).toEqual(['hit', 'hit', 'hit', 'hit'])
   })
 })
 
