@@ -58,11 +58,13 @@ type Connected = {
 async function examineConnected(context: CheckContext, { client, config, clock, where }: Connected): Promise<void> {
   const prefix = `${config.keyPrefix}:1:`
   const trial = new CommandTrial(client, `${prefix}doctor:{${randomUUID()}}`)
+  context.step(`INFO of ${where}`)
+  const info = await infoOf(client)
+  // Writing there would only make the client look for the master again.
+  if (info?.get('role') === 'slave') return context.fail(`${where} is a replica, which takes no writes`, masterAdvice)
   context.step(`commands at ${where}`)
   const latencyMs = await trial.latency(clock)
   await trial.run()
-  context.step(`INFO of ${where}`)
-  const info = await infoOf(client)
   const version = info?.get('redis_version')
   const shown = `${where}: ${version === undefined ? '' : `Redis ${version}, `}${latencyMs.toFixed(1)} ms`
   if (trial.denied.length > 0) context.fail(`${shown}; the ACL user may not run: ${trial.denied.join(', ')}`, aclAdvice)
@@ -115,7 +117,11 @@ class CommandTrial {
   }
 
   async run(): Promise<void> {
-    for (const [name, command] of this.#commands()) await this.#try(name, command)
+    for (const [name, command] of this.#commands()) {
+      await this.#try(name, command)
+      // The client leaves a replica that it took for the master: what comes after it would only say that it is gone.
+      if (this.failure?.error.code === 'READONLY') return
+    }
   }
 
   #commands(): Commands {
@@ -185,8 +191,6 @@ function judgeInfo(context: CheckContext, info: ReadonlyMap<string, string>, whe
   const major = Number.parseInt(info.get('redis_version') ?? '', 10)
   if (major < 6)
     context.fail(`${where}: Redis ${info.get('redis_version')} is too old`, 'use Redis 6 or newer, or Valkey')
-  if (info.get('role') === 'slave')
-    context.fail(`${where} is a replica, which takes no writes`, 'name the master, or the sentinels that know it')
   const maxMemory = Number(info.get('maxmemory') ?? 0)
   const policy = info.get('maxmemory_policy') ?? 'unknown'
   if (maxMemory === 0)
@@ -208,6 +212,7 @@ const persistenceOf = (info: ReadonlyMap<string, string>): string =>
   info.get('aof_enabled') === '1' ? 'append-only file on' : 'append-only file off (it is not needed)'
 
 const memoryAdvice = 'set maxmemory, and maxmemory-policy allkeys-lru: the least used records go first (docs/redis.md)'
+const masterAdvice = 'name the master, or the sentinels that know it'
 const aclAdvice = 'docs/redis.md has the line for the ACL user'
 
 function adviceFor({ code }: RedisFailure): string {
@@ -219,11 +224,11 @@ const advices: Readonly<Record<string, string>> = {
   WRONGPASS: 'see whether redis.username and redis.passwordFile are right',
   NOPERM: aclAdvice,
   OOM: memoryAdvice,
-  READONLY: 'name the master, or the sentinels that know it',
+  READONLY: masterAdvice,
   MISCONF: 'give Redis disk space, or turn snapshots off: Layover does not need them',
   CLUSTERDOWN: 'see CLUSTER NODES: every slot needs a master that works',
   LOADING: 'wait until it has read its data, then run this again',
-  WRONG: 'name the master',
+  WRONG: masterAdvice,
 }
 
 /** Host and port alone: a URL may hold a password. */
