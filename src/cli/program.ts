@@ -4,6 +4,7 @@ import { exitCode } from './exit.ts'
 import { clientNames } from './mirror/client.ts'
 import type { MirrorCommandOptions } from './mirror.ts'
 import { addConfigOptions, type ConfigOptions } from './options.ts'
+import type { ReindexCommandOptions } from './reindex.ts'
 import type { Terminal } from './terminal.ts'
 
 /**
@@ -40,6 +41,7 @@ function buildProgram(terminal: Terminal, done: (code: number) => void): Command
   addHealthcheck(program, terminal, done)
   addDoctor(program, terminal, done)
   addDemo(program, terminal, done)
+  addReindex(program, terminal, done)
   addVersion(program, terminal)
   return program
 }
@@ -124,6 +126,25 @@ const addDoctor: Add = (program, terminal, done) => {
     .action(async (options: ConfigOptions & { json?: boolean }) => {
       const { doctor } = await import('./doctor.ts')
       done(await doctor({ ...options, isTerminal: process.stdout.isTTY }, terminal))
+    })
+}
+
+const addReindex: Add = (program, terminal, done) => {
+  addConfigOptions(
+    program
+      .command('reindex')
+      .description('fill Redis again with the manifests, tags and rights that rest in the bucket'),
+  )
+    .option('--after <key>', 'go on after this key, as an earlier run printed it')
+    .addHelpText(
+      'after',
+      `
+Replicas may serve meanwhile; they also bring back by themselves what they are asked for. Running it again changes nothing.
+`,
+    )
+    .action(async (options: ReindexCommandOptions) => {
+      const { reindexRedis } = await import('./reindex.ts')
+      done(await reindexRedis(options, terminal))
     })
 }
 
