@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import type { Config } from '../../src/config/config.ts'
+import { hexOf } from '../../src/oci/digest.ts'
 import type { FakeImage } from '../fakes/image.ts'
 import { startTestLayover, type TestLayover } from '../fakes/layover.ts'
 import { freePorts, redisConfig, RedisServer } from '../fakes/redis.ts'
@@ -129,6 +130,31 @@ describe('each way to run', () => {
     await expect.poll(() => blobFiles(layover.dataDir), { timeout: 5_000 }).toEqual([])
     await registry.stop()
     expect((await pull(layover, image)).outcomes).toEqual(['hit', 'hit', 'hit', 'hit'])
+  })
+})
+
+describe('what a pull costs at the bucket', () => {
+  it('one GET for each blob that is not on this disk, nothing for what is', async () => {
+    const { registry, image } = await registryWith()
+    const [s3, redis] = [await bucket(), await redisServer()]
+    const config = { s3: s3.config(), redis: urlOf(redis) }
+    const first = await layoverWith(registry, config)
+    await pull(first, image)
+    await uploaded(s3, image)
+    const second = await layoverWith(registry, config)
+    const aboutBlobs = (since: number): string[] =>
+      s3.seen
+        .slice(since)
+        .filter(({ key }) => [image.config, ...image.layers].some(({ digest }) => key.endsWith(hexOf(digest))))
+        .filter(({ key }) => key.startsWith('blobs/'))
+        .map(({ method }) => method)
+    const cold = s3.seen.length
+    await pull(second, image)
+    await published(second, image)
+    expect(aboutBlobs(cold)).toEqual(['GET', 'GET', 'GET', 'GET'])
+    const hot = s3.seen.length
+    await pull(second, image)
+    expect(s3.seen.slice(hot).map(({ method, key }) => `${method} ${key}`)).toEqual([])
   })
 })
 
