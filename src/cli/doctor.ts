@@ -41,7 +41,7 @@ export async function doctor(options: DoctorOptions, terminal: Terminal): Promis
   for (const group of groups) {
     const found = (await Promise.all(group.map(check => runCheck(check, timeBoxMs)))).flat()
     findings.push(...found)
-    if (!json) for (const finding of found) terminal.out(screen.line(finding))
+    if (!json) terminal.out(screen.lines(found))
   }
   const isOk = findings.every(({ verdict }) => verdict !== 'FAIL')
   terminal.out(json ? `${JSON.stringify({ ok: isOk, version, findings }, undefined, 2)}\n` : screen.summary(findings))

@@ -16,6 +16,8 @@ import { readReplicaSecret } from '../../src/upstream/replica-signature.ts'
 import { freePorts, RedisServer, startRedisCluster } from '../fakes/redis.ts'
 import { type FakeRegistry, startFakeRegistry } from '../fakes/registry.ts'
 import { accessKeyId, FakeS3, type S3Options, secretAccessKey } from '../fakes/s3.ts'
+import { makeAuthority } from '../fakes/certificates.ts'
+import { layover, serve } from './process.ts'
 import { documentedRules } from '../store/redis-acl.ts'
 
 const password = 'hunter2Canary4711'
@@ -145,6 +147,29 @@ describe('the report', () => {
   })
 })
 
+describe('the command', () => {
+  test('knows a Layover that runs there already, and ends with 0; --help names it', async () => {
+    const args = ['--offline', '--listen', addresses.listen, '--admin', addresses.admin, '--max-bytes', '1MiB']
+    await using running = await serve(args, { cwd })
+    expect(running.ready).toMatchObject({ msg: 'ready' })
+    const { code, out, err } = await layover(['doctor', '--json', ...args], { cwd })
+    expect([code, err]).toEqual([0, ''])
+    const { ok, findings } = JSON.parse(out) as { ok: boolean; findings: readonly Finding[] }
+    expect(ok).toBe(true)
+    expect(findings.filter(({ found }) => found.endsWith('a Layover runs here already'))).toHaveLength(2)
+    expect((await layover(['--help'], { cwd })).out).toMatch(/^ {2}doctor /m)
+  })
+
+  test('what is to be done about several things in a row is said once', async () => {
+    const url = 'http://127.0.0.1:1'
+    const { out } = await run(
+      { offline: false, upstreams: only({ 'one.test': { url, insecure: true }, 'two.test': { url, insecure: true } }) },
+      {},
+    )
+    expect(out).toMatch(/FAIL {2}one\.test .*ECONNREFUSED\)\nFAIL {2}two\.test .*ECONNREFUSED\)\n +→ see that address/)
+  })
+})
+
 describe('addresses and disk', () => {
   test('an address in use by another program is a FAIL with the flag that changes it', async () => {
     const port = await listening(createServer((_, response) => response.end('something else')))
@@ -171,7 +196,7 @@ describe('addresses and disk', () => {
 
   test('a budget that the file system cannot hold is a FAIL that names the key', async () => {
     const { code, of } = await examine({ storage: { maxBytes: '8000TiB' } })
-    expect(code).toBe(3)
+    expect([code, verdicts(of('data directory'))]).toEqual([3, expect.arrayContaining(['FAIL'])])
     expect(of('data directory')[0]?.advice).toContain('storage.maxBytes')
     const tier = await examine({
       s3: { bucket: 'b', endpoint: 'http://127.0.0.1:1' },
@@ -222,6 +247,38 @@ describe('upstreams', () => {
     expect((await examine(upstream(url, { username: 'ci', password }))).code).toBe(0)
     expect((await examine(upstream(url, { username: 'ci', password: 'wrong' }))).code).toBe(3)
     expect((await examine(upstream(url))).code).toBe(3)
+  })
+
+  test('T-10: a password for a token server that echoes it, or refuses the token it gave, is not shown', async () => {
+    const { url, tokens } = await registry({ auth: 'bearer', username: 'ci', password })
+    tokens.answer = { status: 500, headers: {}, body: Buffer.from(`password=${password}`) }
+    const echo = await examine(upstream(url, { username: 'ci', password }))
+    expect(foundOf(echo.of('registry.test'))).toContain('the token server answered 500')
+    tokens.answer = { status: 200, headers: {}, body: Buffer.from(JSON.stringify({ token: password })) }
+    const port = await listening(
+      createServer((_, response) =>
+        response
+          .writeHead(401, { 'www-authenticate': `Bearer realm="${url}/token"`, 'x-echo': password })
+          .end(password),
+      ),
+    )
+    const { code, of } = await examine(
+      upstream(`http://127.0.0.1:${port}`, { username: 'ci', password, realmHosts: ['127.0.0.1'] }),
+    )
+    expect([code, verdicts(of('registry.test'))]).toEqual([0, ['warn']])
+    expect(foundOf(of('registry.test'))).toContain('but it answers 401 to it')
+  })
+
+  test('T-38: a certificate of an authority that nobody named is a FAIL that says how to name it', async () => {
+    const authority = await makeAuthority()
+    const { url } = await registry({ tls: await authority.issue('127.0.0.1') })
+    const { code, of } = await examine(upstream(url, { insecure: false }))
+    expect(code).toBe(3)
+    expect(of('registry.test')).toMatchObject([
+      { found: expect.stringContaining('TLS certificate'), advice: expect.stringContaining('with ca') },
+    ])
+    writeFileSync(join(cwd, 'ca.pem'), authority.caPem)
+    expect((await examine(upstream(url, { insecure: false, ca: 'ca.pem' }))).code).toBe(0)
   })
 
   test('P-88: a mirror is a check of its own, and is not shown the credentials', async () => {

@@ -12,16 +12,23 @@ export class FindingsScreen {
     this.#isColoured = options.isColoured
   }
 
-  line({ verdict, check, found, advice }: Finding): string {
-    const padding = ' '.repeat(6 - verdict.length)
-    const first = `${this.#paint(verdict)}${padding}${check.padEnd(this.#nameWidth)}  ${oneLine(found)}\n`
-    if (advice === undefined) return first
-    return `${first}${' '.repeat(6 + this.#nameWidth + 2)}→ ${oneLine(advice)}\n`
+  /** What is to be done about several findings in a row is said once, beneath the last. */
+  lines(findings: readonly Finding[]): string {
+    return findings
+      .map((finding, index) => this.#line(finding, findings[index + 1]?.advice !== finding.advice))
+      .join('')
   }
 
   summary(findings: readonly Finding[]): string {
     const count = (verdict: Verdict): number => findings.filter(finding => finding.verdict === verdict).length
     return `\n${count('ok')} ok, ${count('warn')} warn, ${count('FAIL')} FAIL\n`
+  }
+
+  #line({ verdict, check, found, advice }: Finding, isAdvised: boolean): string {
+    const padding = ' '.repeat(6 - verdict.length)
+    const first = `${this.#paint(verdict)}${padding}${check.padEnd(this.#nameWidth)}  ${oneLine(found)}\n`
+    if (advice === undefined || !isAdvised) return first
+    return `${first}${' '.repeat(6 + this.#nameWidth + 2)}→ ${oneLine(advice)}\n`
   }
 
   #paint(verdict: Verdict): string {

@@ -48,6 +48,8 @@ type Parts = {
 
 type Ask = { readonly method?: 'GET' | 'HEAD'; readonly path?: string; readonly authorization?: string | undefined }
 
+type Entry = { readonly authorization: string; readonly how: string; readonly isAnonymous?: boolean }
+
 /** Docker says how many pulls are left for a HEAD of this, which does not count. https://docs.docker.com/docker-hub/usage/pulls/ */
 const hubProbe = 'ratelimitpreview/test'
 
@@ -96,9 +98,11 @@ class UpstreamExamination {
 
   #unreachable(error: unknown): void {
     const { upstream, context } = this.#parts
-    const failure = transportError(upstream.name, error, { phase: 'headers', redirected: false })
+    const { message, cause } = transportError(upstream.name, error, { phase: 'headers', redirected: false })
+    const code = cause instanceof Error && 'code' in cause ? ` (${String(cause.code)})` : ''
+    const why = message.replace(/^.* cannot be read: /, '')
     const advice = reachAdvice[causeOf(error).reason] ?? 'see whether this machine has a way to it'
-    context.fail(`${this.#host}: ${describeError(failure)}`, advice)
+    context.fail(`${this.#host}: ${why}${code}`, advice)
   }
 
   async #authenticate(header: string | string[] | undefined): Promise<void> {
@@ -133,7 +137,7 @@ class UpstreamExamination {
       return context.fail(`${this.#host}: asks for a user, and none is configured`, 'configure username and password')
     if (registry.protocol !== 'https:' && !upstream.insecure)
       return context.fail(`${this.#host}: credentials are not sent over plain http`, plainAdvice)
-    await this.#enter(basicAuthorization(credential), 'takes the configured credentials')
+    await this.#enter({ authorization: basicAuthorization(credential), how: 'takes the configured credentials' })
   }
 
   async #token(parameters: ReadonlyMap<string, string>, credential: Credential | undefined): Promise<void> {
@@ -171,7 +175,11 @@ class UpstreamExamination {
         context.signal,
       )
       const how = credential === undefined ? 'anonymously' : 'with the configured credentials'
-      await this.#enter(`Bearer ${token}`, `token from ${realmHost} ${how}`)
+      await this.#enter({
+        authorization: `Bearer ${token}`,
+        how: `token from ${realmHost} ${how}`,
+        isAnonymous: credential === undefined,
+      })
     } catch (error) {
       this.#noToken(error, realmHost, credential)
     }
@@ -201,7 +209,7 @@ class UpstreamExamination {
     context.fail(found, reachAdvice[error.reason.replace(/^token_/, '')] ?? 'see whether its token server works')
   }
 
-  async #enter(authorization: string, how: string): Promise<void> {
+  async #enter({ authorization, how, isAnonymous = false }: Entry): Promise<void> {
     const { context } = this.#parts
     const ask = this.#isHub() ? { method: 'HEAD' as const, path: `${hubProbe}/manifests/latest` } : {}
     let answer: TransportAnswer
@@ -210,10 +218,22 @@ class UpstreamExamination {
     } catch (error) {
       return this.#unreachable(error)
     }
-    if (answer.status === 401 && authorization.startsWith('Basic'))
+    const { status } = answer
+    if (status >= 500) {
+      const { found, advice } = strangeAnswer(status)
+      return context.fail(`${this.#host}: ${found}`, advice)
+    }
+    // Without credentials, and for a repository that is perhaps no more, a refusal says nothing about pulls.
+    const isRefused = (status === 401 || status === 403) && !isAnonymous && !this.#isHub()
+    if (isRefused && authorization.startsWith('Basic'))
       return context.fail(
         `${this.#host}: refuses the configured credentials`,
         'see whether user and password are right and not expired',
+      )
+    if (isRefused)
+      return context.warn(
+        `${this.#host}: ${how}, but it answers ${status} to it`,
+        'see what this account may read, and whether the clock of this machine is right',
       )
     this.#done(how, answer)
   }
