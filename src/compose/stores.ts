@@ -3,16 +3,12 @@ import type { Clock } from '../clock.ts'
 import type { Config } from '../config/config.ts'
 import type { Log } from '../log/log.ts'
 import type { Observer } from '../log/observer.ts'
-import { archivedMetadata } from '../store/archived-metadata.ts'
 import { type EmbeddedStores, openEmbeddedStores } from '../store/embedded.ts'
 import type { Leases } from '../store/leases.ts'
 import { LocalLeases } from '../store/local-leases.ts'
 import { PassingBlobs } from '../store/passing-blobs.ts'
-import { RedisConnection, type RedisState } from '../store/redis-connection.ts'
-import { RedisLeases } from '../store/redis-leases.ts'
-import { openRedisMetadata } from '../store/redis-metadata.ts'
-import { openS3Archive } from '../store/s3-archive.ts'
-import { openS3Blobs, type S3SharedBlobs } from '../store/s3-blobs.ts'
+import type { RedisState } from '../store/redis-connection.ts'
+import type { S3SharedBlobs } from '../store/s3-blobs.ts'
 import type { BlobStore, MetadataStore, SharedBlobs, Spool, StorageUsage } from '../store/stores.ts'
 
 export type StoresOptions = {
@@ -53,12 +49,13 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
   }
   try {
     if (config.s3) {
+      const { openS3Blobs } = await importBucket()
       const queueDir = join(config.dataDir, 'uploads')
       bucket = await openS3Blobs({ config: config.s3, local: embedded.blobs, queueDir, clock, observer, log })
       closing.push(() => bucket?.close())
     }
     const { metadata, leases, state } = config.redis ? await openRedis(options, closing) : local(embedded, clock)
-    const records = bucket ? archived({ metadata, bucket, options, closing }) : metadata
+    const records = bucket ? await archived({ metadata, bucket, options, closing }) : metadata
     return {
       blobs: bucket && config.hotTier?.maxBytes === 0 ? passing(embedded, bucket, observer, closing) : embedded.blobs,
       spool: embedded.spool,
@@ -72,6 +69,23 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
   } catch (error) {
     await close()
     throw error
+  }
+}
+
+// Their clients take memory and time to start, and most installations have neither: they are loaded where they are used.
+async function importRedis() {
+  return {
+    ...(await import('../store/redis-connection.ts')),
+    ...(await import('../store/redis-leases.ts')),
+    ...(await import('../store/redis-metadata.ts')),
+  }
+}
+
+async function importBucket() {
+  return {
+    ...(await import('../store/s3-blobs.ts')),
+    ...(await import('../store/s3-archive.ts')),
+    ...(await import('../store/archived-metadata.ts')),
   }
 }
 
@@ -97,6 +111,7 @@ async function openRedis(
   closing: (() => Promise<void> | void)[],
 ): Promise<Records> {
   if (!config) throw new Error('no Redis is configured')
+  const { RedisConnection, RedisLeases, openRedisMetadata } = await importRedis()
   const connection = new RedisConnection({ config, observer, log })
   closing.push(() => connection.close())
   const metadata = await openRedisMetadata({ config, clock, observer, log, connection })
@@ -106,7 +121,7 @@ async function openRedis(
 }
 
 /** Records that outlive Redis and this disk, because they rest in the bucket too. */
-function archived({
+async function archived({
   metadata,
   bucket,
   options: { config, clock, observer },
@@ -116,8 +131,9 @@ function archived({
   readonly bucket: S3SharedBlobs
   readonly options: StoresOptions
   readonly closing: (() => Promise<void> | void)[]
-}): MetadataStore {
+}): Promise<MetadataStore> {
   if (!config.s3) return metadata
+  const { openS3Archive, archivedMetadata } = await importBucket()
   const absentIs403 = (): boolean => bucket.abilities().absentIs403
   const archive = openS3Archive({ config: config.s3, clock, observer, absentIs403 })
   const both = archivedMetadata({ metadata, archive, clock, observer })
