@@ -45,7 +45,7 @@ async function fill({ s3, redis, after }: Filling, terminal: Terminal): Promise<
     },
   }
   const metadata = await openRedisMetadata({ config: redis, clock: systemClock, observer })
-  const archive = openS3Archive({ config: s3, clock: systemClock, observer })
+  const archive = openS3Archive({ config: s3, clock: systemClock, observer, readTimeoutMs: s3.requestTimeoutMs })
   // Writes that Redis refuses (memory, rights) leave it up.
   const isUp = (): boolean => !wentAway && metadata.usage().isUp && metadata.usage().refusals.length === 0
   let done = after

@@ -65,6 +65,11 @@ export class ArchiveQueue {
     return new Map(found.map(([key, { write }]) => [key, write.kind]))
   }
 
+  /** True after a failure, until something was written again. */
+  get isFailing(): boolean {
+    return this.#failuresInRow > 0
+  }
+
   get size(): number {
     return this.#waiting.size + this.#running.size
   }

@@ -195,7 +195,8 @@ class ArchivedMetadata implements ArchivedMetadataStore {
   }
 
   async #close(): Promise<void> {
-    await this.#idleWithin(this.#options.closeMs ?? 3_000)
+    // A bucket that is away now will hardly be back in that time.
+    if (!this.#queue.isFailing) await this.#idleWithin(this.#options.closeMs ?? 3_000)
     const left = this.#queue.close()
     if (left > 0) this.#report('archive.unwritten', new Error(`${left} records were not archived before the end`))
     await this.#archive.close()

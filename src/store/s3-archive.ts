@@ -17,7 +17,7 @@ import { S3Error } from './s3-error.ts'
 import { protection } from './s3-object.ts'
 
 /** Somebody waits for a read, and upstream can be asked instead. */
-const readTimeoutMs = 2_000
+const defaultReadTimeoutMs = 1_000
 /** Larger than any manifest that is accepted; what is larger was not written here. */
 const maxObjectBytes = 16 * 1024 * 1024
 
@@ -27,6 +27,8 @@ export type S3ArchiveOptions = {
   readonly observer: Observer
   /** Whether a 403 on reading means absent, as it does for credentials that may not list. Default: it does not. */
   readonly absentIs403?: () => boolean
+  /** For one object. Default: 1 s. */
+  readonly readTimeoutMs?: number
 }
 
 /** Opens the {@link Archive} in a bucket. Asks nothing of it yet. Calls reject with an {@link S3Error}. */
@@ -38,11 +40,13 @@ class S3Archive implements Archive {
   readonly #options: S3ArchiveOptions
   readonly #api: S3Api
   readonly #breaker: S3Breaker
+  readonly #readTimeoutMs: number
   readonly #closing = new AbortController()
 
   constructor(options: S3ArchiveOptions) {
     const { config, clock, observer } = options
     this.#options = options
+    this.#readTimeoutMs = options.readTimeoutMs ?? defaultReadTimeoutMs
     this.#api = { client: createS3Client(config), config, observer }
     this.#breaker = new S3Breaker(clock)
   }
@@ -50,7 +54,7 @@ class S3Archive implements Archive {
   get(key: string): Promise<ArchivedObject | undefined> {
     const command = new GetObjectCommand(this.#at(key))
     return this.#read(async () => {
-      const { answer, bytes } = await this.#request('get', readTimeoutMs, async sending => {
+      const { answer, bytes } = await this.#request('get', this.#readTimeoutMs, async sending => {
         const answer = await this.#api.client.send(command, sending)
         return { $metadata: answer.$metadata, answer, bytes: await bodyOf(answer) }
       })
@@ -61,7 +65,7 @@ class S3Archive implements Archive {
   async has(key: string): Promise<boolean> {
     const command = new HeadObjectCommand(this.#at(key))
     const found = await this.#read(() =>
-      this.#request('head', readTimeoutMs, sending => this.#api.client.send(command, sending)),
+      this.#request('head', this.#readTimeoutMs, sending => this.#api.client.send(command, sending)),
     )
     return found !== undefined
   }
