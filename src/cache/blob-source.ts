@@ -180,7 +180,7 @@ export class BlobSource {
   /** What is told to who waits: upstream's own answer where there was one, never what a place before it lacks. */
   #lastWord(error: unknown): unknown {
     if (this.#lastKind === 'upstream' || error instanceof FillError) return error
-    return this.#upstreamError ?? this.#deps.withoutUpstream ?? error
+    return this.#upstreamError ?? this.#notAsked()
   }
 
   #waitMs(error: unknown, next: number): number {
@@ -193,7 +193,7 @@ export class BlobSource {
 
   /** The origin to ask now. */
   #usable(): Origin {
-    const { origins, upstream, quarantine, digest, withoutUpstream } = this.#deps
+    const { origins, quarantine, digest } = this.#deps
     for (const origin of origins)
       if (rejections.some(reason => quarantine.has(digest, this.#suspicion(origin, reason)))) this.#excluded.add(origin)
     const usable = this.#next(this.#current)
@@ -202,10 +202,14 @@ export class BlobSource {
       this.#current = usable
       return origin
     }
-    throw (
-      withoutUpstream ??
-      new UpstreamError('invalid', upstream, 'quarantined', `${upstream} sent wrong bytes for this blob a moment ago`)
-    )
+    throw this.#notAsked()
+  }
+
+  /** Why upstream was not asked. */
+  #notAsked(): Error {
+    const { upstream, withoutUpstream } = this.#deps
+    const quarantined = `${upstream} sent wrong bytes for this blob a moment ago`
+    return withoutUpstream ?? new UpstreamError('invalid', upstream, 'quarantined', quarantined)
   }
 
   /**

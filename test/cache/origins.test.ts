@@ -137,6 +137,17 @@ describe('the shared store as an origin', () => {
     await expect(opening).rejects.toBe(unreachable)
   })
 
+  it('F-7, F-51: upstream sent wrong bytes a moment ago and it is not there either: no 404 for what nobody was asked about', async () => {
+    const { blobs, upstream, bytes, digest } = await setUpShared({ stored: false })
+    const opening = blobs.open(target, digest)
+    const body = (await upstream.next()).answer({ size: bytes.length })
+    body.send(bytesOf(bytes.length, 99))
+    body.end()
+    await readUntilBroken(await opening)
+    await expect(blobs.open(target, digest)).rejects.toMatchObject({ failure: 'invalid', reason: 'quarantined' })
+    expect(upstream.requests).toHaveLength(1)
+  })
+
   it('F-55: while it is down pulls go on from upstream, with a single attempt too', async () => {
     const { blobs, shared, upstream, bytes, digest } = await setUpShared({ fills: { maxAttempts: 1 } })
     shared.down = true
