@@ -257,15 +257,21 @@ class ArchivedMetadata implements ArchivedMetadataStore {
     decode: (object: ArchivedObject) => Record | undefined,
   ): Promise<Record | undefined> {
     if (key === undefined) return undefined
-    const pending = this.#queue.pending(key)
-    if (pending !== undefined) return pending.kind === 'delete' ? undefined : decode(pending.object)
-    const object = await this.#ask(key, () => this.#archive.get(key))
-    if (object === undefined || this.#queue.pending(key)?.kind === 'delete') return undefined
-    const record = decode(object)
+    const object = this.#comingAs(key) ?? { found: await this.#ask(key, () => this.#archive.get(key)) }
+    // What was put or deleted while the archive answered is newer than its answer.
+    const { found } = this.#comingAs(key) ?? object
+    if (found === undefined) return undefined
+    const record = decode(found)
     if (record !== undefined) return record
     this.#remember(key)
     this.#report('archive.corrupt', new Error(`${key} in the archive is not what it should be: it is ignored`))
     return undefined
+  }
+
+  /** What will lie under the key, when something is under way there. */
+  #comingAs(key: string): { readonly found: ArchivedObject | undefined } | undefined {
+    const pending = this.#queue.pending(key)
+    return pending && { found: pending.kind === 'delete' ? undefined : pending.object }
   }
 
   async #isLinked(key: string | undefined): Promise<boolean> {

@@ -256,6 +256,19 @@ describe('an archive of records', () => {
     }
   })
 
+  it('F-65: a tag that moves while the archive is asked for it does not move back', async () => {
+    const { metadata, archive, bucket, front } = await openedArchive()
+    await archive.put(tagPath, { bytes: Buffer.from(JSON.stringify(tag)), contentType: 'application/json' })
+    bucket.break('PUT', { kind: 'slow', ms: 200 })
+    const moved = { ...tag, digest: layer, checkedAt: 43 }
+    const asked = metadata.getTag(key)
+    await metadata.putTag(key, moved)
+    await metadata.putTag(key, { ...moved, checkedAt: 44 })
+    front.tags.clear()
+    expect((await asked)?.digest).toBe(layer)
+    expect((await metadata.getTag(key))?.digest).toBe(layer)
+  })
+
   it('without the right to list, a 403 is an absence', async () => {
     const bucket = await startedBucket({ mayList: false })
     const { metadata, reasons } = await openedArchive({ bucket, absentIs403: true })
