@@ -104,16 +104,43 @@ async function putWhole(
 ): Promise<UploadOutcome> {
   const { client, config, observer } = api
   const sha256 = await sha256Of({ digest, blob })
+  const Body = bytesOf(blob, { from: 0, length: blob.size }, observer)
   const command = new PutObjectCommand({
     ...objectAttributes(config, digest),
-    Body: bytesOf(blob, { from: 0, length: blob.size }, observer),
+    Body,
     ContentLength: blob.size,
     ...(abilities.checksums !== 'refused' && { ChecksumSHA256: sha256.toString('base64') }),
     ...(abilities.conditionalPuts !== 'refused' && !replace && { IfNoneMatch: '*' }),
   })
   command.middlewareStack.add(payloadHash(sha256), payloadHashStep)
-  await request(api, { operation: 'put', signal }, options => client.send(command, options))
+  await sending(Body, signal, whileWhole =>
+    request(api, { operation: 'put', signal: whileWhole }, options => client.send(command, options)),
+  )
   return 'uploaded'
+}
+
+/**
+ * Sends `body`. What breaks it ends the request and is what is thrown: the request itself would wait for the rest, and an error that nobody
+ * listens for would end the process.
+ */
+async function sending<Result>(
+  body: Readable,
+  signal: AbortSignal,
+  send: (whileWhole: AbortSignal) => Promise<Result>,
+): Promise<Result> {
+  const broken = new AbortController()
+  let reason: Error | undefined
+  body.on('error', (error: Error) => {
+    reason = error
+    broken.abort(error)
+  })
+  try {
+    return await send(AbortSignal.any([signal, broken.signal]))
+  } catch (error) {
+    throw signal.aborted ? error : (reason ?? error)
+  } finally {
+    body.destroy()
+  }
 }
 
 /** The digest itself; for sha512 the file is read once more than it would be, which also shows whether it is whole. */
@@ -199,7 +226,9 @@ async function putPart({ api, signal }: UploadDeps, job: PartJob): Promise<Part>
     const command = new UploadPartCommand({ ...target, PartNumber, Body, ContentLength: range.length })
     command.middlewareStack.add(payloadHash(sha256), payloadHashStep)
     try {
-      const answer = await request(api, { operation: 'put', signal }, options => client.send(command, options))
+      const answer = await sending(Body, signal, whileWhole =>
+        request(api, { operation: 'put', signal: whileWhole }, options => client.send(command, options)),
+      )
       return { PartNumber, ETag: answer.ETag }
     } catch (error) {
       const reason = error instanceof S3Error ? error.reason : undefined
