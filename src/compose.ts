@@ -1,10 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import { Blobs } from './cache/blobs.ts'
+import type { Fleet } from './cache/fleet.ts'
 import { createManifests } from './cache/manifests.ts'
 import { createReferrers } from './cache/referrers.ts'
 import { createRights } from './cache/rights.ts'
 import { createTagLists } from './cache/tag-lists.ts'
 import { type Clock, systemClock } from './clock.ts'
+import { createReplica, type Replica } from './compose/replica.ts'
+import { openStores, type Stores } from './compose/stores.ts'
 import type { Config, Prefetch, UpstreamConfig } from './config/config.ts'
 import { createAdmin } from './edge/admin.ts'
 import { adminListener } from './edge/admin-listener.ts'
@@ -20,7 +23,6 @@ import { loggingObserver } from './metrics/logging-observer.ts'
 import type { Digest } from './oci/digest.ts'
 import { describedBlobs, type ParsedManifest } from './oci/manifest.ts'
 import { createLocator } from './routing/locate.ts'
-import { openEmbeddedStores } from './store/embedded.ts'
 import { createUpstream } from './upstream/registry-client.ts'
 import type { Upstream } from './upstream/upstream.ts'
 import { version } from './version.ts'
@@ -36,8 +38,8 @@ export type RunningLayover = {
 }
 
 /**
- * Makes the objects from the configuration and starts both listeners. The one place that names concrete classes.
- * Rejects with the reason when a listener cannot be bound or the data directory cannot be used; nothing is left running then.
+ * Makes the objects from the configuration and starts the listeners. With what lies under `compose/`, the one place that names concrete classes.
+ * Rejects with the reason when a listener cannot be bound, or the data directory or the secret of the replicas cannot be used; nothing is left running then.
  */
 export async function startLayover({ config, log, clock = systemClock }: LayoverOptions): Promise<RunningLayover> {
   const startedAt = clock.monotonic()
@@ -45,14 +47,10 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   const metrics = createMetrics({ upstreams: names, version })
   const observer = loggingObserver(metrics, log)
   const via = `layover-${randomBytes(6).toString('hex')}`
-  const stores = await openEmbeddedStores({
-    dataDir: config.dataDir,
-    maxBytes: config.storage.maxBytes,
-    clock,
-    observer,
-  })
+  const stores = await openStores({ config, clock, observer, log })
+  const replica = await openReplica({ config, stores, clock, observer, log })
   const upstreams = createUpstreams({ config, clock, observer, via })
-  const { handlers, blobs } = createCache({ config, upstreams, stores, clock, observer })
+  const { handlers, blobs } = createCache({ config, upstreams, stores, fleet: replica?.fleet, clock, observer })
   const watch = new WriteWatch(config.clients.stallMs)
   let draining = false
 
@@ -67,8 +65,11 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
         uptimeSeconds: (clock.monotonic() - startedAt) / 1000,
         upstreams: [...upstreams.values()],
         storage: stores.usage(),
+        shared: stores.shared?.pending(),
+        redis: stores.redis(),
         snapshot: metrics.snapshot(),
       }),
+    // Redis and the bucket are a help: without them pulls go on from upstream (F-55, F-59).
     readiness: () => (draining ? { ready: false, reasons: ['draining'] } : { ready: true, reasons: [] }),
     onError: error => log.error({ error }, 'admin page failed'),
   })
@@ -78,6 +79,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
     await blobs.close()
     await Promise.all([...upstreams.values()].map(upstream => upstream.close()))
     watch.close()
+    await replica?.close()
     await stores.close()
   }
   try {
@@ -91,23 +93,28 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
         maxConnections: 256,
       }),
     )
+    const others = await replica?.listen({ blobs, watch })
+    if (others) listeners.push(others)
   } catch (error) {
     await Promise.all(listeners.map(listener => listener.close(0)))
     await stopStores()
     throw error
   }
-  const [registry, adminServer] = listeners
+  const [registry, adminServer, others] = listeners
   if (!registry || !adminServer) throw new Error('both listeners are needed')
   let connections = 0
   const counting = setInterval(() => void registry.connections().then(count => (connections = count)), 1_000).unref()
   metrics.clients(() => connections)
   metrics.setUsage(() => stores.usage())
+  metrics.setPending(() => stores.shared?.pending() ?? { uploads: 0, bytes: 0 })
 
   let closing: Promise<void> | undefined
   const close = async (drainMs: number): Promise<void> => {
     draining = true
     clearInterval(counting)
     await registry.close(drainMs)
+    // What other replicas read here they go on reading elsewhere.
+    await others?.close(0)
     await stopStores()
     await adminServer.close(0)
   }
@@ -115,6 +122,19 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
     registryUrl: registry.url,
     adminUrl: adminServer.url,
     close: ({ now = false } = {}) => (closing ??= close(now ? 0 : config.drainMs)),
+  }
+}
+
+type OpenReplicaOptions = { config: Config; stores: Stores; clock: Clock; observer: Observer; log: Log }
+
+/** Undefined: no other replica is told of. */
+async function openReplica({ config, stores, ...parts }: OpenReplicaOptions): Promise<Replica | undefined> {
+  if (!config.replica) return undefined
+  try {
+    return await createReplica({ config: config.replica, leases: stores.leases, ...parts })
+  } catch (error) {
+    await stores.close()
+    throw error
   }
 }
 
@@ -132,12 +152,13 @@ function createUpstreams({ config, clock, observer, via }: UpstreamsOptions): Re
 type CacheOptions = {
   config: Config
   upstreams: ReadonlyMap<string, Upstream>
-  stores: Awaited<ReturnType<typeof openEmbeddedStores>>
+  stores: Stores
+  fleet: Fleet | undefined
   clock: Clock
   observer: Observer
 }
 
-function createCache({ config, upstreams, stores, clock, observer }: CacheOptions) {
+function createCache({ config, upstreams, stores, fleet, clock, observer }: CacheOptions) {
   const { offline } = config
   const { metadata } = stores
   const settings = settingsOf(config.upstreams)
@@ -151,6 +172,8 @@ function createCache({ config, upstreams, stores, clock, observer }: CacheOption
     upstreams,
     store: stores.blobs,
     spool: stores.spool,
+    shared: stores.shared,
+    fleet,
     rights,
     fills: config.fills,
     clock,

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { FillConfig } from '../config/config.ts'
@@ -7,14 +8,17 @@ import { type Digest, wellKnownBlobs } from '../oci/digest.ts'
 import { blobUnknown, RegistryError, unavailable } from '../oci/errors.ts'
 import type { ByteRange } from '../oci/range.ts'
 import type { Target } from '../routing/target.ts'
-import type { BlobStore, OpenBlob, Spool } from '../store/stores.ts'
+import type { BlobStore, OpenBlob, SharedBlobs, Spool, SpoolFile } from '../store/stores.ts'
 import { type Upstream, UpstreamError } from '../upstream/upstream.ts'
 import type { BlobReader } from './blob-reader.ts'
 import { BlobSource } from './blob-source.ts'
-import { Fill } from './fill.ts'
+import { Fill, type FillEnd } from './fill.ts'
+import type { Fleet, FleetFill } from './fleet.ts'
 import { FillError } from './fill-error.ts'
 import type { FillReader } from './fill-reader.ts'
 import { untilAborted } from './flights.ts'
+import type { Origin, OriginKind } from './origin.ts'
+import { peerOrigin, type RepositoryRight, sharedOrigin, upstreamOrigins } from './origins.ts'
 import { Prefetcher } from './prefetcher.ts'
 import { Quarantine } from './quarantine.ts'
 import type { Rights } from './rights.ts'
@@ -25,6 +29,10 @@ export type BlobsDeps = {
   readonly upstreams: ReadonlyMap<string, Upstream>
   readonly store: BlobStore
   readonly spool: Spool
+  /** Asked when the store has nothing, and given what downloads brought; undefined: there is none. */
+  readonly shared?: SharedBlobs | undefined
+  /** The other replicas, of which one downloads for all; undefined: there are none. */
+  readonly fleet?: Fleet | undefined
   readonly rights: Rights
   readonly fills: FillConfig
   readonly clock: Clock
@@ -101,8 +109,13 @@ export class Blobs {
     if (known) return { size: known.length, outcome: 'hit' }
     const { rights } = this.#deps
     const here = await this.#sizeHere(digest)
-    if (here && (await rights.mayReadBlob(target, digest)) === 'yes') return here
-    const { upstream } = this.#ask(target, digest)
+    const { shared } = this.#deps
+    if ((here || shared) && (await rights.mayReadBlob(target, digest)) === 'yes') {
+      if (here) return here
+      const size = shared && (await this.#tolerate('shared.size', shared.size(digest, signal)))
+      if (size !== undefined) return { size, outcome: 'hit' }
+    }
+    const upstream = this.#ask(target, digest)
     try {
       const head = await upstream.headBlob(target.repository, digest, signal ? { signal } : {})
       await rights.confirmed(target, digest)
@@ -113,10 +126,31 @@ export class Blobs {
     }
   }
 
-  /** Size of a blob that can be had without upstream: stored, or verified and about to be. Rejects when the store cannot tell. */
+  /** Size of a blob that can be had without upstream: stored here or in the shared store, or verified and about to be. Rejects when a store cannot tell. */
   async size(digest: Digest): Promise<number | undefined> {
     const fill = this.#joinable(digest)
-    return fill?.verified === true ? fill.size : await this.#deps.store.size(digest)
+    if (fill?.verified === true) return fill.size
+    return (await this.#deps.store.size(digest)) ?? (await this.#deps.shared?.size(digest))
+  }
+
+  /**
+   * Opens what this replica holds or downloads, for another replica that has looked at the rights of its client. Undefined: it does neither,
+   * and nothing is started.
+   */
+  async openHere(digest: Digest, signal?: AbortSignal): Promise<OpenedBlob | undefined> {
+    const fill = this.#joinable(digest)
+    if (!fill) {
+      const stored = await this.#tolerate('open', this.#deps.store.open(digest))
+      return stored && this.#hit(digest, stored)
+    }
+    const member = fill.join()
+    try {
+      await untilAborted(fill.opened, signal)
+      return this.#cold({ fill, size: fill.size, member, outcome: 'joined' })
+    } catch (error) {
+      member.close()
+      throw error
+    }
   }
 
   /** Opens a blob for reading. Throws blobUnknown, or the failure of the upstream that had to be asked. */
@@ -189,7 +223,7 @@ export class Blobs {
     try {
       await untilAborted(fill.opened, signal)
       // Not what upstream said when it began: whoever joins late may know more.
-      return this.#cold({ target, fill, size: fill.size, member, outcome: running ? 'joined' : 'fill' })
+      return this.#cold({ fill, size: fill.size, member, outcome: outcomeOf(fill.began, running !== undefined) })
     } catch (error) {
       member.close()
       const own = this.#running.get(fill) === keyOf(target, digest)
@@ -200,52 +234,103 @@ export class Blobs {
 
   #start(target: Target, digest: Digest, background: boolean): Fill {
     if (this.#closed) throw unavailable('this cache is shutting down')
-    const { upstream } = this.#ask(target, digest)
-    const { spool, store, fills, observer, rights } = this.#deps
+    const { spool, fills, observer, rights } = this.#deps
+    const { origins, member, withoutUpstream } = this.#originsOf({ target, digest, background })
     const source = new BlobSource({
-      upstream,
+      upstream: target.upstream,
       repository: target.repository,
       digest,
+      origins,
+      withoutUpstream,
       quarantine: this.#quarantine,
       maxAttempts: fills.maxAttempts,
       clock: this.#deps.clock,
-      background,
       onConfirmed: () => {
         this.#missing.delete(keyOf(target, digest))
         rights.confirmed(target, digest).catch((error: unknown) => observer.storeFailed('link', error))
       },
+      onWrongBytes: origin => {
+        if (origin.kind === 'shared') void this.#removeShared(digest)
+      },
     })
-    const fill = new Fill({
+    const fill: Fill = new Fill({
       digest,
       expectedSize: this.#expected.get(keyOf(target, digest)),
       source,
       createSpool: size => spool.create(size),
-      publish: async (size, file) => {
-        await store.publish(digest, size, file)
-        this.#publications.set(digest, (this.#publications.get(digest) ?? 0) + 1)
-      },
+      publish: (size, file) => this.#publish({ digest, size, file, source }),
+      onReceived: received => member?.progressed(received),
       policy: fills,
       observer,
     })
     this.#fills.set(digest, fill)
     this.#running.set(fill, keyOf(target, digest))
     fill.opened.catch((error: unknown) => this.#rememberMissing(target, digest, error))
-    void fill.ended.then(() => {
+    void fill.ended.then(end => {
       // A download that could no longer be joined may have been replaced by another.
       if (this.#fills.get(digest) === fill) this.#fills.delete(digest)
       this.#running.delete(fill)
       this.#sideReads.delete(fill)
+      member?.end(this.#endOf(end))
     })
     return fill
   }
 
+  /** Where the blob can be had, best first. Throws when there is no place to ask. */
+  #originsOf({ target, digest, background }: OriginsOptions): Origins {
+    const { shared, fleet, rights } = this.#deps
+    const right: RepositoryRight = {
+      isHeld: async () => (await rights.mayReadBlob(target, digest)) === 'yes',
+      confirm: signal => rights.confirm(target, digest, signal),
+    }
+    const before = shared ? [sharedOrigin({ shared, digest, right })] : []
+    try {
+      const upstream = this.#ask(target, digest)
+      const member = fleet?.join(digest)
+      const { repository } = target
+      const origins = [
+        ...before,
+        ...(member ? [peerOrigin(member.origin, right)] : []),
+        ...upstreamOrigins({ upstream, repository, digest, background }),
+      ]
+      return { origins, member, withoutUpstream: undefined }
+    } catch (error) {
+      if (before.length === 0 || this.#isKnownMissing(target, digest) || !(error instanceof Error)) throw error
+      return { origins: before, member: undefined, withoutUpstream: error }
+    }
+  }
+
+  async #publish({ digest, size, file, source }: Publication): Promise<void> {
+    const { store, shared } = this.#deps
+    await store.publish(digest, size, file)
+    this.#publications.set(digest, (this.#publications.get(digest) ?? 0) + 1)
+    // What came from another replica is uploaded by that one.
+    if (!shared || !(source.confirmed || source.sharedOfferedWrongSize)) return
+    if (source.sharedOfferedWrongSize) await this.#removeShared(digest)
+    shared.enqueue(digest, size)
+  }
+
+  /** The other replicas read it here until all can have it from the shared store. */
+  #endOf(end: FillEnd): Parameters<FleetFill['end']>[0] {
+    const published = end === 'published'
+    return this.#deps.shared && published ? { published, until: uploaded(this.#deps.shared) } : { published }
+  }
+
+  async #removeShared(digest: Digest): Promise<void> {
+    await this.#tolerate('shared.delete', this.#deps.shared?.delete(digest))
+  }
+
   /** The upstream to ask, or an error when there is no point in asking. */
-  #ask(target: Target, digest: Digest): { upstream: Upstream } {
+  #ask(target: Target, digest: Digest): Upstream {
     const upstream = this.#deps.upstreams.get(target.upstream)
     if (!upstream) throw blobUnknown(digest, `no upstream named ${target.upstream}`)
     if (this.#deps.offline) throw blobUnknown(digest, 'not cached, and this cache is offline')
-    if ((this.#missing.get(keyOf(target, digest)) ?? 0) > this.#deps.clock.monotonic()) throw blobUnknown(digest)
-    return { upstream }
+    if (this.#isKnownMissing(target, digest)) throw blobUnknown(digest)
+    return upstream
+  }
+
+  #isKnownMissing(target: Target, digest: Digest): boolean {
+    return (this.#missing.get(keyOf(target, digest)) ?? 0) > this.#deps.clock.monotonic()
   }
 
   #rememberMissing(target: Target, digest: Digest, error: unknown): void {
@@ -297,17 +382,13 @@ export class Blobs {
     return (this.#sideReads.get(fill) ?? 0) < maxSideReads
   }
 
-  #beside({ target, fill }: Cold, range: ByteRange, reader: BlobReader): BlobReader {
+  #beside({ fill }: Cold, range: ByteRange, reader: BlobReader): BlobReader {
     this.#countSideReads(fill, 1)
-    const upstream = this.#deps.upstreams.get(target.upstream)
     return new SideRead({
       fill,
       reader,
       range,
-      open: async ({ start, end }, signal) => {
-        if (!upstream) throw blobUnknown(fill.digest)
-        return await upstream.getBlob(target.repository, fill.digest, { offset: start, end, source: 0, signal })
-      },
+      open: (wanted, signal) => fill.openRange(wanted, signal),
       early: this.#isEarly(range),
       onClose: () => this.#countSideReads(fill, -1),
     })
@@ -330,7 +411,7 @@ export class Blobs {
   }
 
   /** The store is a help, not a condition. */
-  async #tolerate<T>(operation: string, work: Promise<T | undefined>): Promise<T | undefined> {
+  async #tolerate<T>(operation: string, work: Promise<T | undefined> | undefined): Promise<T | undefined> {
     try {
       return await work
     } catch (error) {
@@ -341,11 +422,40 @@ export class Blobs {
 }
 
 type Cold = {
-  readonly target: Target
   readonly fill: Fill
   readonly size: number | undefined
   readonly member: FillReader
-  readonly outcome: 'joined' | 'fill'
+  readonly outcome: OpenedBlob['outcome']
+}
+
+type OriginsOptions = {
+  readonly target: Target
+  readonly digest: Digest
+  readonly background: boolean
+}
+
+type Origins = {
+  readonly origins: readonly Origin[]
+  readonly member: FleetFill | undefined
+  readonly withoutUpstream: Error | undefined
+}
+
+type Publication = {
+  readonly digest: Digest
+  readonly size: number
+  readonly file: SpoolFile
+  readonly source: BlobSource
+}
+
+/** Resolves when no upload waits any more, at the latest after a minute. */
+async function uploaded(shared: SharedBlobs): Promise<void> {
+  for (let polls = 0; polls < 60 && shared.pending().uploads > 0; polls++) await sleep(1_000, undefined, { ref: false })
+}
+
+/** What comes from the shared store is in this cache already; what another replica downloads is its download. */
+function outcomeOf(began: OriginKind | undefined, joined: boolean): OpenedBlob['outcome'] {
+  if (began === 'shared') return 'hit'
+  return joined || began === 'peer' ? 'joined' : 'fill'
 }
 
 function keyOf(target: Target, digest: Digest): string {
@@ -355,6 +465,7 @@ function keyOf(target: Target, digest: Digest): string {
 /** What the repository of the first client may not have, another's may; and what its manifest says of the size is its own word. */
 function isAboutRepository(error: unknown): boolean {
   if (error instanceof FillError) return error.reason === 'size_mismatch'
+  if (error instanceof RegistryError) return error.status === 404
   return error instanceof UpstreamError && (error.failure === 'notFound' || error.failure === 'denied')
 }
 

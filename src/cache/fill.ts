@@ -3,12 +3,14 @@ import type { FillConfig } from '../config/config.ts'
 import type { FillEnded, Observer } from '../log/observer.ts'
 import { algorithmOf, type Digest, finish, hasher } from '../oci/digest.ts'
 import type { SpoolFile } from '../store/stores.ts'
-import { UpstreamError } from '../upstream/upstream.ts'
+import type { ByteRange } from '../oci/range.ts'
+import { UpstreamError, type UpstreamBlob } from '../upstream/upstream.ts'
 import type { BlobSource } from './blob-source.ts'
 import { consume } from './consume.ts'
 import { FillError } from './fill-error.ts'
 import { FillReader } from './fill-reader.ts'
 import { Landing } from './landing.ts'
+import type { OriginKind } from './origin.ts'
 
 export type FillDeps = {
   readonly digest: Digest
@@ -19,6 +21,8 @@ export type FillDeps = {
   readonly createSpool: (size: number | undefined) => Promise<SpoolFile | undefined>
   /** Takes over the verified file. */
   readonly publish: (size: number, spool: SpoolFile) => Promise<void>
+  /** Called for each chunk, with how many bytes have arrived in all. */
+  readonly onReceived?: (received: number) => void
   readonly policy: FillConfig
   readonly observer: Observer
 }
@@ -95,6 +99,11 @@ export class Fill {
     return this.#landing.isWhole
   }
 
+  /** Where its first bytes came from; undefined while nobody has answered. */
+  get began(): OriginKind | undefined {
+    return this.#deps.source.began
+  }
+
   /** What every reader is told, once the download has failed. */
   get failure(): Error | undefined {
     return this.#failure
@@ -119,6 +128,11 @@ export class Fill {
       this.#holds--
       this.#consider()
     }
+  }
+
+  /** Opens a range beside the download, where its bytes come from now. */
+  openRange(range: ByteRange, signal: AbortSignal): Promise<UpstreamBlob> {
+    return this.#deps.source.openRange(range, signal)
   }
 
   /** Ends the download now; every reader gets `reason`. */
@@ -196,7 +210,8 @@ export class Fill {
   async #download(): Promise<void> {
     const { source, observer } = this.#deps
     while (!(await this.#receive())) {
-      observer.fillResumed(source.upstream, source.lastReason)
+      // That the shared store or another replica does not have it is how most downloads begin.
+      if (this.received > 0 || source.lastKind === 'upstream') observer.fillResumed(source.upstream, source.lastReason)
     }
   }
 
@@ -266,6 +281,7 @@ export class Fill {
       throw new FillError('size_mismatch', `upstream sent more than the ${this.#size} bytes it announced`)
     this.#hash.update(chunk)
     const room = this.#landing.push(chunk)
+    this.#deps.onReceived?.(this.received)
     this.#wake()
     return room
   }

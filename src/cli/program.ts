@@ -4,6 +4,7 @@ import { exitCode } from './exit.ts'
 import { clientNames } from './mirror/client.ts'
 import type { MirrorCommandOptions } from './mirror.ts'
 import { addConfigOptions, type ConfigOptions } from './options.ts'
+import type { ReindexCommandOptions } from './reindex.ts'
 import type { Terminal } from './terminal.ts'
 
 /**
@@ -38,7 +39,9 @@ function buildProgram(terminal: Terminal, done: (code: number) => void): Command
   addConfig(program, terminal, done)
   addMirror(program, terminal, done)
   addHealthcheck(program, terminal, done)
+  addDoctor(program, terminal, done)
   addDemo(program, terminal, done)
+  addReindex(program, terminal, done)
   addVersion(program, terminal)
   return program
 }
@@ -110,6 +113,38 @@ const addHealthcheck: Add = (program, terminal, done) => {
     .action(async (options: ConfigOptions & { url?: string }) => {
       const { healthcheck } = await import('./healthcheck.ts')
       done(await healthcheck(options, terminal))
+    })
+}
+
+const addDoctor: Add = (program, terminal, done) => {
+  addConfigOptions(
+    program
+      .command('doctor')
+      .description('check disk, addresses, upstreams, Redis, bucket and replicas, and say what to do; 0 fine, 3 not'),
+  )
+    .option('--json', 'as one JSON object')
+    .action(async (options: ConfigOptions & { json?: boolean }) => {
+      const { doctor } = await import('./doctor.ts')
+      done(await doctor({ ...options, isTerminal: process.stdout.isTTY }, terminal))
+    })
+}
+
+const addReindex: Add = (program, terminal, done) => {
+  addConfigOptions(
+    program
+      .command('reindex')
+      .description('fill Redis again with the manifests, tags and rights that rest in the bucket'),
+  )
+    .option('--after <key>', 'go on after this key, as an earlier run printed it')
+    .addHelpText(
+      'after',
+      `
+Replicas may serve meanwhile; they also bring back by themselves what they are asked for. Running it again changes nothing.
+`,
+    )
+    .action(async (options: ReindexCommandOptions) => {
+      const { reindexRedis } = await import('./reindex.ts')
+      done(await reindexRedis(options, terminal))
     })
 }
 

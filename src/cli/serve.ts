@@ -105,10 +105,7 @@ function prepareDirectory(directory: string): void {
 export function describeStartError(error: unknown, config: Config): string | undefined {
   const found = findListenError(error)
   if (found === undefined) return undefined
-  const isAdmin = found.port !== undefined ? found.port === config.admin.port : false
-  const [what, flag, address] = isAdmin
-    ? ['the admin listener', '--admin', formatAddress(config.admin)]
-    : ['the registry', '--listen', formatAddress(config.listen)]
+  const [what, flag, address] = listenerOf(found.port, config)
   const why: Readonly<Record<string, string>> = {
     EADDRINUSE: `${address} is in use by another program. Stop that, or choose another address with ${flag}`,
     EACCES: `this user may not listen on ${address}. Choose a port above 1023 with ${flag}`,
@@ -117,6 +114,14 @@ export function describeStartError(error: unknown, config: Config): string | und
   }
   const reason = why[found.code]
   return reason && `cannot start ${what}: ${reason}.`
+}
+
+/** What it is for, what sets it, and the address. */
+function listenerOf(port: number | undefined, { listen, admin, replica }: Config): readonly [string, string, string] {
+  if (port !== undefined && port === admin.port) return ['the admin listener', '--admin', formatAddress(admin)]
+  if (port !== undefined && replica && port === replica.listen.port && port !== listen.port)
+    return ['the listener for other replicas', 'replica.listen', formatAddress(replica.listen)]
+  return ['the registry', '--listen', formatAddress(listen)]
 }
 
 function findListenError(error: unknown): { readonly code: string; readonly port: number | undefined } | undefined {

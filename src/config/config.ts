@@ -14,6 +14,14 @@ export type Config = {
   /** How long SIGTERM waits for running responses. */
   readonly drainMs: number
   readonly log: LogConfig
+  /** Metadata and leases in a Redis that all replicas share; absent: in this machine's SQLite file and in this process. */
+  readonly redis?: RedisConfig | undefined
+  /** The bucket that replicas share; undefined: blobs rest on this machine alone. */
+  readonly s3?: S3Config | undefined
+  /** How much of the bucket is kept on this disk too; absent: as much as `storage.maxBytes`. */
+  readonly hotTier?: HotTierConfig | undefined
+  /** How other replicas reach this one; absent: every replica downloads by itself. */
+  readonly replica?: ReplicaConfig | undefined
 }
 
 export type Address = { readonly host: string; readonly port: number }
@@ -21,6 +29,11 @@ export type Prefetch = 'off' | 'config' | 'all'
 
 export type StorageConfig = {
   /** Budget of published blobs, running fills and manifests together. */
+  readonly maxBytes: number
+}
+
+export type HotTierConfig = {
+  /** Budget of what `storage.maxBytes` is the budget of without a bucket; 0: a blob goes from the disk as soon as it is in the bucket and nobody reads it. */
   readonly maxBytes: number
 }
 
@@ -92,3 +105,68 @@ export type CredentialsConfig =
   | { readonly kind: 'password'; readonly username: string; readonly password: string }
   | { readonly kind: 'passwordFile'; readonly username: string; readonly path: string }
   | { readonly kind: 'dockerConfig'; readonly path: string }
+
+/** A bucket of blobs by digest. Credentials are never here: they come from the default chain (environment, profile, web identity, instance role). */
+export type S3Config = {
+  readonly bucket: string
+  /** Keys are `<prefix>blobs/sha256/ab/<hex>`; empty, or ends with a slash. */
+  readonly prefix: string
+  /** Origin of a service that is not AWS: `http://127.0.0.1:9000`; undefined: AWS in `region`. */
+  readonly endpoint: string | undefined
+  readonly region: string
+  /** The bucket is the first part of the path instead of the host name. */
+  readonly pathStyle: boolean
+  /** Encryption by the service: its own key (`AES256`), or one of KMS; undefined: what the bucket does by default. */
+  readonly sse: 'AES256' | { readonly kmsKeyId: string } | undefined
+  /** `STANDARD_IA`, `INTELLIGENT_TIERING`, …; undefined: the service's default. */
+  readonly storageClass: string | undefined
+  /** Put on each object; at most ten on AWS. */
+  readonly tags: Readonly<Record<string, string>>
+  /** Larger blobs are uploaded in parts; 5 MiB to 5 GiB. */
+  readonly multipartBytes: number
+  /** Blobs uploaded at once. */
+  readonly uploads: number
+  /** How long one metadata request, and one idle stretch of a transfer, may take. */
+  readonly requestTimeoutMs: number
+}
+
+/** How to reach Redis. Host names are resolved at each connect, so a service name may move. */
+export type RedisConfig = {
+  readonly endpoint: RedisEndpoint
+  /** The ACL user; undefined: the default user. */
+  readonly username: string | undefined
+  readonly password: string | undefined
+  /** Read at each connect, so that a rotated password is taken up without a restart. Wins over `password`. */
+  readonly passwordFile: string | undefined
+  /** User and password of the sentinels themselves; they often have none. */
+  readonly sentinelUsername: string | undefined
+  readonly sentinelPassword: string | undefined
+  /** undefined: no TLS, unless the URL says rediss. */
+  readonly tls: RedisTlsConfig | undefined
+  /** In front of every key, before the version: `layover` gives `layover:1:…`. Replicas that share a cache share it. */
+  readonly keyPrefix: string
+  /** A command that has no answer by then counts as failed: a miss. */
+  readonly commandTimeoutMs: number
+}
+
+export type RedisEndpoint =
+  | { readonly kind: 'url'; readonly url: string }
+  | { readonly kind: 'sentinels'; readonly sentinels: readonly Address[]; readonly name: string }
+  | { readonly kind: 'cluster'; readonly nodes: readonly Address[] }
+
+export type RedisTlsConfig = {
+  /** PEM text of the authorities to trust in addition to the system's. */
+  readonly ca: string | undefined
+  /** Name to verify the certificate against; undefined: the host that is dialled. */
+  readonly servername: string | undefined
+}
+
+/** How the replicas of one cache reach each other, so that a blob comes over the upstream link once for all of them. */
+export type ReplicaConfig = {
+  /** Where other replicas are answered: an address of its own, off the network of the clients. */
+  readonly listen: Address
+  /** `http://host:port` under which the others reach this address: the pod's IP, never a load balancer. */
+  readonly url: string
+  /** File of the secret that all replicas share, at least 16 bytes; read at start. */
+  readonly secretFile: string
+}

@@ -1,4 +1,5 @@
 import * as z from 'zod'
+import { distributedSchemas } from './distributed.ts'
 import {
   address,
   aliases,
@@ -133,6 +134,7 @@ export const serverSchema = z.strictObject({
   offline: flag('true: never dial an upstream; what is not cached is 404.').prefault(false),
   fills,
   clients,
+  ...distributedSchemas,
   drain: duration('How long a stop waits for running responses.', { min: 0, timer: true }).prefault('5m'),
   log,
 })

@@ -15,7 +15,7 @@ export function describeOrigin(origin: Origin): string {
 /** `upstreams.quay.io.mirrors[0]` */
 export function describePath(path: Path): string {
   return path
-    .map((part, index) => (/^\d+$/.test(part) && index > 2 ? `[${part}]` : `${index === 0 ? '' : '.'}${part}`))
+    .map((part, index) => (/^\d+$/.test(part) && index > 1 ? `[${part}]` : `${index === 0 ? '' : '.'}${part}`))
     .join('')
 }
 

@@ -1,10 +1,11 @@
 import { Document, isScalar } from 'yaml'
 import { redactUrl } from '../log/redact.ts'
+import { distributedSections } from './distributed.ts'
 import { allKeys, type Key } from './keys.ts'
 import type { LoadedConfig } from './load.ts'
 import { describeOrigin, type Path } from './settings.ts'
 
-const secretKeys = new Set(['password'])
+const secretKeys = new Set(['password', 'sentinelPassword'])
 const proxyKeys = new Set(['proxy'])
 
 /** The effective configuration in file form, with secrets as `***`. What is no default carries where it was set. */
@@ -13,6 +14,9 @@ export function describeConfig({ config, settings, file }: LoadedConfig): string
   document.commentBefore = ` The configuration in effect${file === undefined ? '' : `, from ${file}`}. What has no comment is a default.`
   const names = config.upstreams.map(({ name }) => name)
   for (const key of allKeys()) {
+    const [section = ''] = key.path
+    // Their defaults would bring them into being when the output is read again.
+    if (distributedSections.includes(section) && settings.get([section]) === undefined) continue
     const paths = key.path[1] === '*' ? names.map(name => ['upstreams', name].concat(key.path.slice(2))) : [key.path]
     for (const path of paths) {
       const value = shown(key, settings.get(path) ?? key.default ?? builtDefault(path))

@@ -43,6 +43,12 @@ prefetch: off
 # true: never ask an upstream.
 offline: false
 
+# Many replicas, one cache: docs/distributed.md.
+# s3: { bucket: layover, endpoint: "http://127.0.0.1:9000", pathStyle: true } # AWS: bucket and region
+# hotTier: { maxBytes: 20GiB } # on this disk, beside the bucket
+# redis: { url: "redis://127.0.0.1:6379/0" }
+# replica: { url: "http://10.0.0.5:5002", secretFile: /run/secrets/replica } # how the others reach this one
+
 # How long a stop waits for running responses.
 drain: 5m
 

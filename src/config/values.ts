@@ -3,7 +3,7 @@ import { isImageHost, isRegistryHost, parseAddress } from './address.ts'
 import type { Address } from './config.ts'
 import { durationPattern, formatDuration, parseDuration } from './duration.ts'
 import { shownValue } from './problem.ts'
-import { parseSize, sizePattern } from './size.ts'
+import { formatSize, parseSize, sizePattern } from './size.ts'
 
 /** Reports what is wrong; `index` is the place in a list. Always undefined, so that a parser can return it. */
 type Complain = (message: string, index?: number) => undefined
@@ -70,10 +70,12 @@ export const duration = (description: string, options: { min: number; timer: boo
   })
 
 /** Gives bytes. */
-export const size = (description: string, options: { min: number }) =>
+export const size = (description: string, options: { min: number; max?: number }) =>
   value({ type: ['string', 'integer'], pattern: sizePattern, minimum: options.min, description }, (input, complain) => {
     const parsed = typeof input === 'string' || typeof input === 'number' ? parseSize(String(input)) : undefined
     if (parsed === undefined) return complain(expected('a size such as 50GiB, 512MB or 1024 (bytes)', input))
+    if (options.max !== undefined && parsed > options.max)
+      return complain(expected(`at most ${formatSize(options.max)}`, input))
     return parsed >= options.min ? parsed : complain(expected(`at least ${options.min} byte`, input))
   })
 
@@ -128,6 +130,60 @@ export const proxyUrl = (description: string) =>
     if (parsed?.protocol === 'http:' || parsed?.protocol === 'https:') return parsed.href.replace(/\/$/, '')
     return complain('expected the URL of an HTTP proxy such as http://proxy.example.com:3128')
   })
+
+/** Gives the URL as it is written. A password in it is refused without being shown. */
+export const redisUrl = (description: string) =>
+  value({ type: 'string', pattern: '^rediss?://', description }, (input, complain) => {
+    const parsed = typeof input === 'string' && URL.canParse(input) ? new URL(input) : undefined
+    if (parsed?.protocol !== 'redis:' && parsed?.protocol !== 'rediss:')
+      return complain('expected a URL such as redis://redis.example.com:6379/0, or rediss:// for TLS')
+    if (parsed.username !== '' || parsed.password !== '')
+      return complain('a URL holds no user name or password here: use username and passwordFile')
+    if (!/^\/?\d{0,5}$/.test(parsed.pathname) || parsed.search !== '' || parsed.hash !== '')
+      return complain('after the address only the number of the database can stand, such as /0')
+    return parsed.href
+  })
+
+/** `http://host:port`, without a path. */
+export const originUrl = (description: string) =>
+  value({ type: 'string', pattern: '^https?://', description }, (input, complain) => {
+    const read = readUpstreamUrl(input, complain)
+    if (read === undefined || read === new URL(read).origin) return read
+    return complain('expected a URL without a path, such as http://10.0.0.5:5002')
+  })
+
+export const addresses = (description: string) =>
+  value<readonly Address[]>({ type: 'array', items: { type: 'string' }, description }, (input, complain) =>
+    readList(
+      input,
+      complain,
+      'addresses',
+      (item, report, index) =>
+        (typeof item === 'string' ? parseAddress(item) : undefined) ??
+        report(expected('an address such as redis-1.example.com:6379', item), index),
+    ),
+  )
+
+/** Gives a record of what is written as `key=value`. */
+export const tags = (description: string) =>
+  value<Readonly<Record<string, string>>>(
+    { type: 'array', items: { type: 'string', pattern: '^[^=]+=' }, maxItems: maxTags, description },
+    (input, complain) => {
+      const pairs = readList(input, complain, 'tags', readTag)
+      if (pairs === undefined) return undefined
+      return pairs.length <= maxTags ? Object.fromEntries(pairs) : complain(`expected at most ${maxTags} tags`)
+    },
+  )
+
+/** What AWS allows on an object. https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html */
+const maxTags = 10
+
+function readTag(item: unknown, complain: Complain, index: number): readonly [string, string] | undefined {
+  const [, key, content] = (typeof item === 'string' && /^([^=]{1,128})=(.{0,256})$/.exec(item)) || []
+  return key === undefined || content === undefined
+    ? complain(expected('a tag such as team=platform', item), index)
+    : [key, content]
+}
 
 export const hosts = (description: string) =>
   value({ type: 'array', items: { type: 'string' }, description }, (input, complain) =>

@@ -22,7 +22,13 @@ export interface Observer {
   evicted(blobs: number, bytes: number): void
   /** A store did not do what it was asked; the pull went on. */
   storeFailed(operation: string, error: unknown): void
+  /** One request to the store that replicas share ended. `outcome` is a status code or a reason word. */
+  sharedRequest(operation: SharedOperation, outcome: string): void
+  /** Bytes of blobs that came from the shared store or went there, repeated and wasted ones included. */
+  sharedBytes(direction: 'read' | 'uploaded', bytes: number): void
 }
+
+export type SharedOperation = 'head' | 'get' | 'put' | 'delete' | 'other'
 
 export type FillEnded = {
   readonly upstream: string
@@ -57,4 +63,6 @@ export const silentObserver: Observer = {
   contentRejected() {},
   evicted() {},
   storeFailed() {},
+  sharedRequest() {},
+  sharedBytes() {},
 }

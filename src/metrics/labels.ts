@@ -28,6 +28,8 @@ export const requestKinds: readonly RequestKind[] = ['manifest', 'blob', 'tags',
 
 export const upstreamKinds = ['manifest', 'blob', 'tags', 'referrers', 'token', 'ping'] as const
 
+export const sharedOperations = ['head', 'get', 'put', 'delete', other] as const
+
 export const fillOutcomes = ['published', 'uncached', 'failed', 'cancelled'] as const
 
 /** Bytes that are not those that were asked for, by what was asked for. An alert looks at each, so each is a series from the start. */
@@ -67,23 +69,31 @@ export const frequentReasons = [
 
 const rareReasons = [
   'abandoned',
+  'absent',
   'aborted',
   'address',
   'bad_credentials',
   'bad_http',
   'bad_redirect',
   'bearer',
+  'blocked',
   'breaker_open',
   'cancelled',
+  'connection',
+  'conflict',
   'credentials',
   'denied',
   'encoded',
+  'exists',
   'html',
   'idle',
   'invalid',
   'invalid_answer',
   'manifest_refused',
+  'mismatch',
   'network',
+  'no_bucket',
+  'no_owner',
   'no_source',
   'no_space',
   'not_a_tag_list',
@@ -91,6 +101,7 @@ const rareReasons = [
   'not_found',
   'offline',
   'ok',
+  'peer_broke',
   'plain_http',
   'proxy',
   'quarantined',
@@ -101,7 +112,11 @@ const rareReasons = [
   'refused',
   'schema_1',
   'scope',
+  'server',
+  'shared_broke',
+  'shared_store',
   'shutdown',
+  'slow_down',
   'slow_reader',
   'spool',
   'spool_short',
@@ -110,6 +125,7 @@ const rareReasons = [
   'too_many_redirects',
   'unavailable',
   'unknown',
+  'unsupported',
   'utf8',
 ]
 

@@ -38,5 +38,7 @@ export function loggingObserver(counting: Observer, log: Log): Observer {
       counting.storeFailed(operation, error)
       log.warn({ operation, error }, 'a store failed; the pull went on')
     },
+    sharedRequest: (operation, outcome) => counting.sharedRequest(operation, outcome),
+    sharedBytes: (direction, bytes) => counting.sharedBytes(direction, bytes),
   }
 }

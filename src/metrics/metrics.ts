@@ -15,6 +15,7 @@ import {
   rejections,
   type RequestKind,
   requestKinds,
+  sharedOperations,
   upstreamKinds,
   wrongBytes,
 } from './labels.ts'
@@ -52,6 +53,8 @@ export interface Metrics extends Observer {
   request(event: RequestEvent): void
   /** Storage gauges are read from `read` at every scrape. */
   setUsage(read: () => StorageUsage): void
+  /** Uploads to the shared store that wait are read from `read` at every scrape. */
+  setPending(read: () => { readonly uploads: number; readonly bytes: number }): void
   /** How many client connections are open is read from `open` at every scrape. */
   clients(open: () => number): void
   /** The Prometheus text exposition. */
@@ -74,8 +77,10 @@ export function createMetrics({ upstreams, version }: MetricsOptions): Metrics {
   collectProcessMetrics(registry)
 
   const operation = firstWords(32)
+  const sharedOperationOf = bounded(sharedOperations)
   let readUsage: (() => StorageUsage) | undefined
   let readConnections: (() => number) | undefined
+  let readPending: (() => { readonly uploads: number; readonly bytes: number }) | undefined
 
   const storeFailed = (name: string): void => add(series.storeFailures.cell(operation(name)))
   const readGauges = (): void => {
@@ -83,6 +88,9 @@ export function createMetrics({ upstreams, version }: MetricsOptions): Metrics {
       const usage = readUsage?.()
       if (usage) for (const key of usageKeys) series.storage[key].value = usage[key]
       series.connections.value = readConnections?.() ?? 0
+      const { uploads, bytes } = readPending?.() ?? { uploads: 0, bytes: 0 }
+      series.shared.pendingUploads.value = uploads
+      series.shared.pendingBytes.value = bytes
     } catch {
       // The last figures stay; that they are old shows in this counter.
       storeFailed('usage')
@@ -98,8 +106,17 @@ export function createMetrics({ upstreams, version }: MetricsOptions): Metrics {
       add(series.evictedBytes, bytes)
     },
     storeFailed,
+    sharedRequest(name, outcome) {
+      add(series.shared.requests.cell(sharedOperationOf(name), boundedReason(outcome)))
+    },
+    sharedBytes(direction, bytes) {
+      add(series.shared.bytes.cell(direction), bytes)
+    },
     setUsage(read) {
       readUsage = read
+    },
+    setPending(read) {
+      readPending = read
     },
     clients(open) {
       readConnections = open
@@ -237,6 +254,7 @@ function observe(histogram: Histogram.Internal<string>, seconds: number): void {
  * So what alerts and the dashboard look at exists from the start, at 0.
  */
 function startAtZero(series: Series, upstreams: readonly string[]): void {
+  for (const direction of ['read', 'uploaded']) series.shared.bytes.cell(direction)
   for (const upstream of upstreams) {
     series.state.cell(upstream)
     series.running.cell(upstream)

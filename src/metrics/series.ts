@@ -104,7 +104,26 @@ export function defineSeries(registry: Registry) {
     reservedBytes: gauge('layover_storage_reserved_bytes', 'Room taken by running downloads.').cell(),
     maxBytes: gauge('layover_storage_max_bytes', 'The storage budget: blobs, downloads and manifests together.').cell(),
   } satisfies Record<keyof StorageUsage, Cell>
+  const shared = {
+    requests: counter(
+      'layover_shared_requests_total',
+      'Requests to the store that replicas share, by status code or reason.',
+      'operation',
+      'outcome',
+    ),
+    bytes: counter(
+      'layover_shared_bytes_total',
+      'Bytes of blobs read from the shared store and uploaded to it.',
+      'direction',
+    ),
+    pendingUploads: gauge(
+      'layover_shared_pending_uploads',
+      'Blobs that wait for their upload, or are uploaded now.',
+    ).cell(),
+    pendingBytes: gauge('layover_shared_pending_bytes', 'Bytes of the blobs that wait for their upload.').cell(),
+  }
   return {
+    shared,
     requests,
     responses,
     served,

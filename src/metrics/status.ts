@@ -1,6 +1,9 @@
-import type { StorageUsage } from '../store/stores.ts'
+import type { RedisState } from '../store/redis-connection.ts'
+import type { SharedBlobs, StorageUsage } from '../store/stores.ts'
 import type { UpstreamHealth } from '../upstream/upstream.ts'
 import { type MetricsSnapshot, type Traffic, traffic } from './snapshot.ts'
+
+type PendingUploads = ReturnType<SharedBlobs['pending']>
 
 export type StatusParts = {
   readonly version: string
@@ -8,6 +11,10 @@ export type StatusParts = {
   readonly uptimeSeconds: number
   readonly upstreams: readonly { readonly name: string; health(): UpstreamHealth }[]
   readonly storage: StorageUsage
+  /** Uploads to the bucket that wait; undefined: there is no bucket. */
+  readonly shared?: PendingUploads | undefined
+  /** Undefined: there is no Redis. */
+  readonly redis?: RedisState | undefined
   readonly snapshot: MetricsSnapshot
 }
 
@@ -16,6 +23,8 @@ export type Status = {
   readonly uptimeSeconds: number
   readonly upstreams: readonly UpstreamStatus[]
   readonly storage: StorageUsage
+  readonly shared?: { readonly pendingUploads: number; readonly pendingBytes: number }
+  readonly redis?: { readonly state: 'up' | 'down'; readonly refusals: readonly string[] }
   readonly traffic: MetricsSnapshot['traffic']
   readonly requests: { readonly total: number; readonly byOutcome: MetricsSnapshot['requestsByOutcome'] }
   readonly fills: MetricsSnapshot['fills']
@@ -35,12 +44,22 @@ export type UpstreamStatus = Traffic & {
 }
 
 /** The body of `/status`: what an operator wants to know first, from the same numbers as `/metrics`. */
-export function describeStatus({ version, uptimeSeconds, upstreams, storage, snapshot }: StatusParts): Status {
+export function describeStatus({
+  version,
+  uptimeSeconds,
+  upstreams,
+  storage,
+  shared,
+  redis,
+  snapshot,
+}: StatusParts): Status {
   return {
     version,
     uptimeSeconds: Math.round(uptimeSeconds),
     upstreams: upstreams.map(upstream => describeUpstream(upstream.name, upstream.health(), snapshot)),
     storage,
+    ...(shared && { shared: { pendingUploads: shared.uploads, pendingBytes: shared.bytes } }),
+    ...(redis && { redis: { state: redis.isUp ? 'up' : 'down', refusals: redis.refusals } }),
     traffic: snapshot.traffic,
     requests: { total: snapshot.requests, byOutcome: snapshot.requestsByOutcome },
     fills: snapshot.fills,

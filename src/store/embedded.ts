@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.ts'
 import type { Observer } from '../log/observer.ts'
+import type { Digest } from '../oci/digest.ts'
 import { BlobIndex } from './blob-index.ts'
 import { Budget } from './budget.ts'
 import { countersOf } from './counters.ts'
@@ -36,6 +37,8 @@ export type EmbeddedOptions = {
   readonly observer: Observer
   /** How many links and tags are kept; for a while it may be a quarter more links. */
   readonly recordLimits?: RecordLimits
+  /** Blobs that are evicted last: those that still have to be uploaded. */
+  readonly isPinned?: (digest: Digest) => boolean
 }
 
 export type EmbeddedStores = {
@@ -59,6 +62,7 @@ export async function openEmbeddedStores({
   clock,
   observer,
   recordLimits = defaultRecordLimits,
+  isPinned = () => false,
 }: EmbeddedOptions): Promise<EmbeddedStores> {
   const directory = dataDirectory(dataDir)
   let release = claimDataDirectory(directory)
@@ -125,6 +129,7 @@ export async function openEmbeddedStores({
       index,
       blobs,
       manifests,
+      isPinned,
       evicted: (count, bytes) => observer.evicted(count, bytes),
     })
 

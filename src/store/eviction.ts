@@ -10,6 +10,8 @@ export type EvictionOptions = {
   readonly index: BlobIndex
   readonly blobs: DirectoryBlobs
   readonly manifests: ManifestTable
+  /** A blob that should go after all others, because it is nowhere else yet. */
+  readonly isPinned: (digest: Digest) => boolean
   readonly evicted: (blobs: number, bytes: number) => void
 }
 
@@ -22,14 +24,17 @@ const batch = 128
  * Gives the function that removes the least recently used until about `bytes` are free, one batch per call; it resolves with how many
  * bytes were freed, 0 when nothing can be removed. Blobs that someone reads stay: removing them would free nothing yet.
  *
+ * Pinned blobs go when nothing else is left: a bucket that takes no uploads must not keep pulls from being cached.
  * Blobs go before manifests. A manifest is small, costs a request that upstream counts, and is served from memory so often that its
  * row looks older than it is. Only when manifests hold more than a tenth of the budget do they go first.
  */
 export function createEviction(options: EvictionOptions): (bytes: number) => Promise<number> {
-  const { maxBytes, counters, index, blobs, manifests, evicted } = options
+  const { maxBytes, counters, index, blobs, manifests, isPinned, evicted } = options
 
   const evictBlobs = async (bytes: number): Promise<number> => {
-    const victims = firstOf(index.leastRecentlyUsed(), bytes, victim => !blobs.isInUse(victim.digest))
+    const isFree = ({ digest }: Victim): boolean => !blobs.isInUse(digest)
+    const unpinned = firstOf(index.leastRecentlyUsed(), bytes, victim => isFree(victim) && !isPinned(victim.digest))
+    const victims = unpinned.length > 0 ? unpinned : firstOf(index.leastRecentlyUsed(), bytes, isFree)
     if (victims.length === 0) return 0
     const digests = victims.map(victim => victim.digest)
     index.markDeleting(digests)

@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream'
 import type { Digest } from '../oci/digest.ts'
 
 /**
@@ -96,3 +97,30 @@ export type StorageUsage = {
   readonly reservedBytes: number
   readonly maxBytes: number
 }
+
+/**
+ * Verified blobs that all replicas share: a bucket. It is slower than the disk and larger, so it is asked when the hot tier has nothing, and filled in the
+ * background from what the hot tier published. Every call may fail without a pull failing: a blob that cannot be had here comes from upstream.
+ */
+export interface SharedBlobs {
+  /** Size in bytes, undefined when it is not there. Rejects when the store cannot tell. */
+  size(digest: Digest, signal?: AbortSignal): Promise<number | undefined>
+  /**
+   * Opens the bytes from `offset` (to `end`, inclusive). Undefined: it is not there. The caller reads `body` to its end or destroys it; it errors
+   * when the connection breaks or stays idle. Bytes are not verified here.
+   */
+  open(
+    digest: Digest,
+    options: { readonly offset: number; readonly end?: number; readonly signal?: AbortSignal },
+  ): Promise<SharedBlob | undefined>
+  /** Asks for a blob that was just published in the hot tier to be uploaded, sooner or later. Never waits, never throws. */
+  enqueue(digest: Digest, size: number): void
+  /** Removes it for everybody. Safe to repeat. */
+  delete(digest: Digest): Promise<void>
+  /** Uploads that wait or run, and how many bytes they are. */
+  pending(): { readonly uploads: number; readonly bytes: number }
+  /** Stops taking on work; what waits is kept for the next start. Safe to repeat. */
+  close(): Promise<void>
+}
+
+export type SharedBlob = { readonly offset: number; readonly size: number; readonly body: Readable }

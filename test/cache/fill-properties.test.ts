@@ -361,8 +361,9 @@ class Run {
     }
     await this.#turns()
     if (plan?.ending === 'longer') body.send(Buffer.from('x'))
-    if (plan?.ending === 'break') return body.break()
+    // Also before a break: a later connection may say the size, and nothing is missing then.
     if (until === bytes.length) this.#sentAll = true
+    if (plan?.ending === 'break') return body.break()
     served.exact = plan === undefined || plan.ending === 'fin'
     body.end()
   }

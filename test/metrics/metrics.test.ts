@@ -60,6 +60,9 @@ function exerciseAll(metrics: Metrics): void {
     maxBytes: 1000,
   }))
   metrics.clients(() => 7)
+  metrics.sharedRequest('get', '200')
+  metrics.sharedBytes('read', 10)
+  metrics.setPending(() => ({ uploads: 2, bytes: 20 }))
 }
 
 /** The value of one series as `name{label="value"}` is written in the exposition. */
@@ -233,6 +236,20 @@ describe('upstreams, fills and stores', () => {
   })
 })
 
+describe('the shared store', () => {
+  test('its requests by outcome, its bytes each way and the uploads that wait are counted', async () => {
+    const metrics = create()
+    expect(await valueOf(metrics, 'layover_shared_bytes_total{direction="read"}')).toBe(0)
+    metrics.sharedRequest('get', 'slow_down')
+    metrics.sharedBytes('read', 1000)
+    metrics.setPending(() => ({ uploads: 2, bytes: 20 }))
+    expect(await valueOf(metrics, 'layover_shared_requests_total{operation="get",outcome="slow_down"}')).toBe(1)
+    expect(await valueOf(metrics, 'layover_shared_bytes_total{direction="read"}')).toBe(1000)
+    expect(await valueOf(metrics, 'layover_shared_pending_uploads')).toBe(2)
+    expect(await valueOf(metrics, 'layover_shared_pending_bytes')).toBe(20)
+  })
+})
+
 describe('cardinality', () => {
   test('T-50: names, reasons and codes from outside make no series of their own', async () => {
     const metrics = create()
@@ -253,6 +270,7 @@ describe('cardinality', () => {
         metrics.contentRejected(rejected(stranger, 'blob', 'digest_mismatch'))
         metrics.contentRejected(rejected('docker.io', stranger as 'blob', stranger))
         metrics.storeFailed(`op${round}-${n}`, undefined)
+        metrics.sharedRequest(stranger as 'get', stranger)
       }
     }
     storm(1)
