@@ -1,4 +1,4 @@
-import { Command, CommanderError } from 'commander'
+import { Command, CommanderError, Option } from 'commander'
 import { describeError } from '../log/redact.ts'
 import { exitCode } from './exit.ts'
 import { clientNames } from './mirror/client.ts'
@@ -53,7 +53,7 @@ Examples:
   layover mirror containerd --url http://cache:5000 what to write on the nodes
   layover demo                                      see it work, without any cluster
 
-Exit codes: 0 ok; 1 configuration or usage, or healthcheck found nobody well; 2 failed while running; 3 the demo broke a promise.
+Exit codes: 0 ok; 1 configuration or usage, or not healthy (healthcheck); 2 failed while running; 3 the demo broke a promise.
 `
 
 type Add = (program: Command, terminal: Terminal, done: (code: number) => void) => void
@@ -149,7 +149,9 @@ const addMirror: Add = (program, terminal, done) => {
     ['listen'],
   )
     .option('--url <url>', 'how the nodes reach the registry, such as http://cache.example.com:5000')
-    .option('--upstream <name>', 'only for this registry (repeatable; default: all)', collect, [])
+    .addOption(
+      new Option('--upstream <name>', 'only for this registry (repeatable)').argParser(collect).default([], 'all'),
+    )
     .option('--containerd-version <x.y>', 'version of containerd on the nodes, such as 1.7 or 2.2')
     .option('--air-gapped', 'never fall back to the registry itself')
     .option('--ca <file>', 'path on the node of the authority that signed the certificate of --url')

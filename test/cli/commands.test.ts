@@ -23,7 +23,7 @@ describe('usage', () => {
     for (const command of ['serve', 'config', 'mirror', 'healthcheck', 'demo', 'version'])
       expect(out).toMatch(new RegExp(`^  ${command} `, 'm'))
     expect(out).toContain(
-      'Exit codes: 0 ok; 1 configuration or usage, or healthcheck found nobody well; 2 failed while running; 3 the demo broke a promise.',
+      'Exit codes: 0 ok; 1 configuration or usage, or not healthy (healthcheck); 2 failed while running; 3 the demo broke a promise.',
     )
   })
 
