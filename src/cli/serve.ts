@@ -86,7 +86,10 @@ function listenForStop(log: Log, config: Config): Promise<void> {
   })
 }
 
-/** Writing a file is the only proof: mode bits say nothing about read-only mounts, quotas and other users' mounts. */
+/**
+ * Writing a file is the only proof: mode bits say nothing about read-only mounts, quotas and other users' mounts.
+ * A full disk is not for this to judge: the stores make room, or say that there is none (F-34).
+ */
 function prepareDirectory(directory: string): void {
   const probe = join(directory, `.probe-${randomUUID()}`)
   try {
@@ -94,6 +97,7 @@ function prepareDirectory(directory: string): void {
     writeFileSync(probe, '')
     rmSync(probe)
   } catch (cause) {
+    if (cause instanceof Error && 'code' in cause && (cause.code === 'ENOSPC' || cause.code === 'EDQUOT')) return
     throw new CannotStart(
       `cannot write to the data directory ${directory}: ${describeSystemError(cause)}. Make it writable for this user, or choose another with --data-dir or LAYOVER_DATA_DIR.`,
       { cause },
