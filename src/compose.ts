@@ -45,7 +45,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   const startedAt = clock.monotonic()
   const names = config.upstreams.map(upstream => upstream.name)
   const metrics = createMetrics({ upstreams: names, version })
-  const observer = loggingObserver(metrics, log)
+  const observer = loggingObserver(metrics, log, clock)
   const via = `layover-${randomBytes(6).toString('hex')}`
   const stores = await openStores({ config, clock, observer, log })
   const replica = await openReplica({ config, stores, clock, observer, log })

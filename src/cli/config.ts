@@ -59,15 +59,15 @@ export function initConfig(file: string, terminal: Terminal): number {
     const schemaIsNew = !existsSync(schema)
     writeFileSync(schema, `${JSON.stringify(configJsonSchema(), undefined, 2)}\n`)
     terminal.out(
-      `wrote ${file}${schemaIsNew ? ` and ${basename(schema)} beside it` : ''}\nnext: layover config check --config ${file}\n`,
+      `wrote ${path}${schemaIsNew ? ` and ${basename(schema)} beside it` : ''}\nnext: layover config check --config ${path}\n`,
     )
     return exitCode.ok
   } catch (error) {
     const exists = error instanceof Error && 'code' in error && error.code === 'EEXIST'
     terminal.err(
       exists
-        ? `${file} is there already: it was left alone\n`
-        : `cannot write ${file}: ${describeSystemError(error)}\n`,
+        ? `${path} is there already: it was left alone\n`
+        : `cannot write ${path}: ${describeSystemError(error)}\n`,
     )
     return exitCode.usage
   }

@@ -48,7 +48,8 @@ export function mirror(client: string, options: MirrorCommandOptions, terminal: 
     const name = clientNames.find(each => each === client)
     if (name === undefined) throw usage('client', wrongClient(client))
     const { config } = readConfigFor(options, terminal)
-    terminal.out(describeSetup(clients[name](mirrorOptions(options, config))))
+    const { files, notes } = clients[name](mirrorOptions(options, config))
+    terminal.out(describeSetup({ files, notes: [...notes, ...addressNotes(options, config)] }))
     return exitCode.ok
   } catch (error) {
     return reportConfigError(error, terminal)
@@ -57,7 +58,17 @@ export function mirror(client: string, options: MirrorCommandOptions, terminal: 
 
 const usage = (where: string, message: string): ConfigError => new ConfigError([{ where, message }])
 
+/** Clients that read what another one reads. */
+const readsFilesOf: Readonly<Record<string, ClientName>> = {
+  skopeo: 'podman',
+  buildah: 'podman',
+  nerdctl: 'containerd',
+  buildx: 'buildkit',
+}
+
 function wrongClient(client: string): string {
+  const other = Object.hasOwn(readsFilesOf, client) ? readsFilesOf[client] : undefined
+  if (other !== undefined) return `${client} reads the files of ${other}: layover mirror ${other}`
   const near = nearest(client, clientNames)
   return `expected one of ${clientNames.join(', ')}${near === undefined ? '' : `, did you mean ${near}?`}`
 }
@@ -88,13 +99,33 @@ function mirrorOptions(options: MirrorCommandOptions, config: Config): MirrorOpt
 
 function readUrl(given: string | undefined, config: Config): URL {
   if (given === undefined) return urlOfListener(config)
-  const url = URL.canParse(given) ? new URL(given) : undefined
-  const plain = url !== undefined && url.username === '' && url.password === '' && url.search === '' && url.hash === ''
-  if (url === undefined || !plain || url.pathname !== '/' || !/^https?:$/.test(url.protocol))
-    throw usage('--url', 'expected the URL that nodes reach this registry at, such as http://cache.example.com:5000')
+  const problem = problemOfUrl(given)
+  if (problem !== undefined)
+    throw usage(
+      '--url',
+      `${problem}: expected the URL that nodes reach this registry at, such as http://cache.example.com:5000`,
+    )
+  const url = new URL(given)
   if (isUnspecified(url.hostname.replace(/^\[(.*)\]$/, '$1')))
     throw usage('--url', `nobody can dial ${url.hostname}: write the address that the nodes know`)
   return url
+}
+
+/** What keeps this from being scheme, host and port; without the user name or password that may be in it. */
+function problemOfUrl(given: string): string | undefined {
+  if (!/^https?:\/\//i.test(given)) return 'http:// or https:// is missing'
+  if (!URL.canParse(given)) return 'host or port is wrong'
+  const { username, password, pathname, search, hash } = new URL(given)
+  if (username !== '' || password !== '') return 'a user name or password cannot be part of it'
+  if (pathname !== '/') return `the path ${pathname} cannot be part of it`
+  return search === '' && hash === '' ? undefined : 'nothing may follow ? or #'
+}
+
+function addressNotes({ url }: MirrorCommandOptions, { listen }: Config): string[] {
+  if (url !== undefined || !isUnspecified(listen.host)) return []
+  return [
+    `${hostname().toLowerCase()} is the name of this machine: the nodes must be able to resolve it, else give --url an address that they reach.`,
+  ]
 }
 
 function urlOfListener({ listen }: Config): URL {

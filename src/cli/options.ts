@@ -1,4 +1,4 @@
-import type { Command } from 'commander'
+import { type Command, Option } from 'commander'
 import { type Flags, type LoadedConfig, readConfig } from '../config/load.ts'
 import { ConfigError } from '../config/problem.ts'
 import { exitCode } from './exit.ts'
@@ -6,17 +6,25 @@ import type { Terminal } from './terminal.ts'
 
 export type ConfigOptions = Flags & { readonly config?: string }
 
-/** The options of every command that reads the configuration. */
-export function addConfigOptions(command: Command): Command {
+const settings: Readonly<Record<keyof Flags, readonly [flags: string, description: string]>> = {
+  listen: ['--listen <address>', 'where the registry listens: host:port, :5000, [::1]:5000'],
+  admin: ['--admin <address>', 'where /metrics, /livez, /readyz and /status listen'],
+  dataDir: ['--data-dir <directory>', 'where blobs and manifests are kept'],
+  maxBytes: ['--max-bytes <size>', 'budget of the data directory, such as 50GiB'],
+  prefetch: ['--prefetch <what>', 'what a pulled manifest fetches ahead: off, config or all'],
+  offline: ['--offline', 'never dial an upstream'],
+  logLevel: ['--log-level <level>', 'trace, debug, info, warn, error or silent'],
+}
+const everySetting = Object.keys(settings) as (keyof Flags)[]
+
+/** The options of a command that reads the configuration: the file, and the settings that it uses (default: all). */
+export function addConfigOptions(command: Command, used: readonly (keyof Flags)[] = everySetting): Command {
+  command.option(
+    '-c, --config <file>',
+    'configuration file (default: $LAYOVER_CONFIG, else ./layover.yaml if it is there)',
+  )
+  for (const setting of used) command.addOption(new Option(...settings[setting]))
   return command
-    .option('-c, --config <file>', 'configuration file (default: $LAYOVER_CONFIG, else ./layover.yaml if it is there)')
-    .option('--listen <address>', 'where the registry listens: host:port, :5000, [::1]:5000')
-    .option('--admin <address>', 'where /metrics, /livez, /readyz and /status listen')
-    .option('--data-dir <directory>', 'where blobs and manifests are kept')
-    .option('--max-bytes <size>', 'budget of the data directory, such as 50GiB')
-    .option('--prefetch <what>', 'what a pulled manifest fetches ahead: off, config or all')
-    .option('--offline', 'never dial an upstream')
-    .option('--log-level <level>', 'trace, debug, info, warn, error or silent')
 }
 
 /** Reads the configuration as `serve` would; throws ConfigError. */

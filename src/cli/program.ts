@@ -1,4 +1,4 @@
-import { Command, CommanderError } from 'commander'
+import { Command, CommanderError, Option } from 'commander'
 import { describeError } from '../log/redact.ts'
 import { exitCode } from './exit.ts'
 import { clientNames } from './mirror/client.ts'
@@ -6,10 +6,11 @@ import type { MirrorCommandOptions } from './mirror.ts'
 import { addConfigOptions, type ConfigOptions } from './options.ts'
 import type { ReindexCommandOptions } from './reindex.ts'
 import type { Terminal } from './terminal.ts'
+import { describeVersion } from './version.ts'
 
 /**
  * The command line. Takes the arguments after the program's name, gives the exit code: 0 ok, 1 configuration or usage,
- * 2 failed while running, 3 a check failed. What a command needs is loaded when it runs, so that `version` stays quick.
+ * 2 failed while running, 3 the demo broke a promise. What a command needs is loaded when it runs, so that `version` stays quick.
  */
 export async function run(args: readonly string[], terminal: Terminal): Promise<number> {
   let code: number = exitCode.ok
@@ -31,6 +32,7 @@ function buildProgram(terminal: Terminal, done: (code: number) => void): Command
     .description(
       'A pull-through cache for container registries: one upstream download per blob, verified, for everyone who waits.',
     )
+    .version(describeVersion({}), '-V, --version', 'print the version')
     .exitOverride()
     .configureOutput({ writeOut: terminal.out, writeErr: terminal.err })
     .showHelpAfterError('(layover --help lists the commands)')
@@ -54,7 +56,7 @@ Examples:
   layover mirror containerd --url http://cache:5000 what to write on the nodes
   layover demo                                      see it work, without any cluster
 
-Exit codes: 0 ok, 1 configuration or usage, 2 failed while running, 3 a check failed.
+Exit codes: 0 ok; 1 configuration or usage, or not healthy (healthcheck); 2 failed while running; 3 the demo broke a promise.
 `
 
 type Add = (program: Command, terminal: Terminal, done: (code: number) => void) => void
@@ -108,8 +110,10 @@ const addConfig: Add = (program, terminal, done) => {
 }
 
 const addHealthcheck: Add = (program, terminal, done) => {
-  addConfigOptions(program.command('healthcheck').description('ask a running Layover for /livez; 0 healthy, 1 not'))
-    .option('--url <url>', 'ask this URL instead of the configured admin address')
+  addConfigOptions(program.command('healthcheck').description('ask a running Layover for /livez; 0 healthy, 1 not'), [
+    'admin',
+  ])
+    .option('--url <url>', 'ask this instead of the configured admin address, such as http://127.0.0.1:5001/livez')
     .action(async (options: ConfigOptions & { url?: string }) => {
       const { healthcheck } = await import('./healthcheck.ts')
       done(await healthcheck(options, terminal))
@@ -153,8 +157,7 @@ const addVersion = (program: Command, terminal: Terminal): void => {
     .command('version')
     .description('print the version')
     .option('--json', 'as one JSON object')
-    .action(async (options: { json?: boolean }) => {
-      const { describeVersion } = await import('./version.ts')
+    .action((options: { json?: boolean }) => {
       terminal.out(`${describeVersion(options)}\n`)
     })
 }
@@ -162,7 +165,7 @@ const addVersion = (program: Command, terminal: Terminal): void => {
 const addDemo: Add = (program, _terminal, done) => {
   program
     .command('demo')
-    .description('a minute that shows what Layover does: needs no cluster, no network and no configuration')
+    .description('a few seconds that show what Layover does: needs no cluster, no network and no configuration')
     .action(async () => {
       const { runDemo } = await import('./demo.ts')
       const stop = new AbortController()
@@ -178,9 +181,12 @@ const addMirror: Add = (program, terminal, done) => {
       .command('mirror')
       .description('print what to write on a node, so that its container runtime pulls through Layover')
       .argument('<client>', `one of ${clientNames.join(', ')}`),
+    ['listen'],
   )
     .option('--url <url>', 'how the nodes reach the registry, such as http://cache.example.com:5000')
-    .option('--upstream <name>', 'only for this registry (repeatable; default: all)', collect, [])
+    .addOption(
+      new Option('--upstream <name>', 'only for this registry (repeatable)').argParser(collect).default([], 'all'),
+    )
     .option('--containerd-version <x.y>', 'version of containerd on the nodes, such as 1.7 or 2.2')
     .option('--air-gapped', 'never fall back to the registry itself')
     .option('--ca <file>', 'path on the node of the authority that signed the certificate of --url')

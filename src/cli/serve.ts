@@ -8,7 +8,7 @@ import type { LoadedConfig } from '../config/load.ts'
 import { describeSystemError } from '../config/secrets.ts'
 import { formatSize } from '../config/size.ts'
 import { createLog, type Log } from '../log/log.ts'
-import { describeError } from '../log/redact.ts'
+import { describeError, redactText } from '../log/redact.ts'
 import { version } from '../version.ts'
 import { exitCode } from './exit.ts'
 import { type ConfigOptions, readConfigFor, reportConfigError } from './options.ts'
@@ -53,7 +53,7 @@ async function serveUntilSignal(loaded: LoadedConfig, start: Start, terminal: Te
     running = await start({ config, log })
   } catch (error) {
     const known = describeStartError(error, config)
-    terminal.err(`${known ?? `cannot start: ${describeError(error)}`}\n`)
+    terminal.err(`${known ?? `cannot start: ${describeFailure(error)}`}\n`)
     return known === undefined ? exitCode.failed : exitCode.usage
   }
   announce({ loaded, running, log, terminal })
@@ -86,7 +86,10 @@ function listenForStop(log: Log, config: Config): Promise<void> {
   })
 }
 
-/** Writing a file is the only proof: mode bits say nothing about read-only mounts, quotas and other users' mounts. */
+/**
+ * Writing a file is the only proof: mode bits say nothing about read-only mounts, quotas and other users' mounts.
+ * A full disk is not for this to judge: the stores make room, or say that there is none (F-34).
+ */
 function prepareDirectory(directory: string): void {
   const probe = join(directory, `.probe-${randomUUID()}`)
   try {
@@ -94,11 +97,20 @@ function prepareDirectory(directory: string): void {
     writeFileSync(probe, '')
     rmSync(probe)
   } catch (cause) {
+    if (cause instanceof Error && 'code' in cause && (cause.code === 'ENOSPC' || cause.code === 'EDQUOT')) return
     throw new CannotStart(
       `cannot write to the data directory ${directory}: ${describeSystemError(cause)}. Make it writable for this user, or choose another with --data-dir or LAYOVER_DATA_DIR.`,
       { cause },
     )
   }
+}
+
+/** Of a data directory that another Layover has, without SQLite's own words for it: a "database is locked" would be taken for damage. */
+function describeFailure(error: unknown): string {
+  const cause = error instanceof Error ? error.cause : undefined
+  // 5: SQLITE_BUSY
+  const isHeld = cause instanceof Error && 'errcode' in cause && cause.errcode === 5
+  return isHeld && error instanceof Error ? redactText(error.message) : describeError(error)
 }
 
 /** What to do about an address that cannot be listened on; undefined: it is something else. */

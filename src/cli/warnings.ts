@@ -1,11 +1,20 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, statfsSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { formatAddress, isLoopback } from '../config/address.ts'
 import type { Config, UpstreamConfig } from '../config/config.ts'
+import { formatSize } from '../config/size.ts'
 
 type ReadFile = (path: string) => string
 
+/** Bytes of the file system that holds the path; undefined where the system does not say. Throws when the path is not there. */
+type DiskSize = (path: string) => number | undefined
+
 /** What an operator must know before anyone else finds out: one sentence each, without secrets. */
-export function loudWarnings(config: Config, readFile: ReadFile = path => readFileSync(path, 'utf8')): string[] {
+export function loudWarnings(
+  config: Config,
+  readFile: ReadFile = path => readFileSync(path, 'utf8'),
+  diskSize: DiskSize = sizeOfDisk,
+): string[] {
   const warnings: string[] = []
   const listen = formatAddress(config.listen)
   const withCredentials = config.upstreams
@@ -27,7 +36,27 @@ export function loudWarnings(config: Config, readFile: ReadFile = path => readFi
     warnings.push(
       `the admin listener ${formatAddress(config.admin)} is not on loopback: metrics and status are open to whoever reaches it`,
     )
+  const disk = diskUnder(config.dataDir, diskSize)
+  if (disk !== undefined && config.storage.maxBytes > disk)
+    warnings.push(
+      `storage.maxBytes is ${formatSize(config.storage.maxBytes)}, but the file system of ${config.dataDir} has only ${formatSize(disk)}: the disk will be full before the cache is, and whatever else is on it suffers`,
+    )
   return warnings
+}
+
+function sizeOfDisk(path: string): number | undefined {
+  const { blocks, bsize } = statfsSync(path)
+  return blocks === 0 ? undefined : blocks * bsize
+}
+
+/** Asks the nearest directory above when `path` is not created yet. */
+function diskUnder(path: string, diskSize: DiskSize): number | undefined {
+  try {
+    return diskSize(path)
+  } catch (error) {
+    const missing = error instanceof Error && 'code' in error && error.code === 'ENOENT'
+    return missing && dirname(path) !== path ? diskUnder(dirname(path), diskSize) : undefined
+  }
 }
 
 const overHttp = ({ url, mirrors }: UpstreamConfig): boolean => [url, ...mirrors].some(each => each.startsWith('http:'))

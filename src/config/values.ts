@@ -63,7 +63,7 @@ const longestTimerMs = 24 * 86_400_000
 export const duration = (description: string, options: { min: number; timer: boolean }) =>
   value({ type: 'string', pattern: durationPattern, description }, (input, complain) => {
     const parsed = typeof input === 'string' ? parseDuration(input) : undefined
-    if (parsed === undefined) return complain(expected('a duration such as 30s, 5m or 24h', input))
+    if (parsed === undefined) return complain(expected('a duration such as 30s, 5m, 24h or 7d', input))
     if (parsed < options.min) return complain(expected(`at least ${formatDuration(options.min)}`, input))
     if (options.timer && parsed > longestTimerMs) return complain(expected('at most 24d', input))
     return parsed

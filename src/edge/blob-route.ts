@@ -23,7 +23,7 @@ export type BlobRequest = {
 export async function headBlob({ blobs }: BlobRouteDeps, { exchange, target, digest }: BlobRequest): Promise<void> {
   const { size, outcome } = await blobs.stat(target, digest, exchange.signal)
   exchange.outcome = outcome
-  const headers = blobHeaders(exchange, digest, { stored: false })
+  const headers = blobHeaders(exchange, digest)
   if (isNotModified(exchange, digest)) return replyEmpty(exchange, 304, headers)
   if (size !== undefined) headers.push('content-length', String(size))
   replyEmpty(exchange, 200, headers)
@@ -139,7 +139,7 @@ function isNotModified(exchange: Exchange, digest: Digest): boolean {
 function blobHeaders(
   exchange: Exchange,
   digest: Digest,
-  { contentType = octetStream, stored = true }: { readonly contentType?: string; readonly stored?: boolean } = {},
+  { contentType = octetStream }: { readonly contentType?: string } = {},
 ): HeaderList {
   const headers = commonHeaders(exchange)
   headers.push(
@@ -154,7 +154,7 @@ function blobHeaders(
     'cache-control',
     immutable,
     'cache-status',
-    formatCacheStatus({ outcome: exchange.outcome, key: digest, stored }),
+    formatCacheStatus({ outcome: exchange.outcome, key: digest }),
   )
   return headers
 }

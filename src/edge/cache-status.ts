@@ -6,16 +6,17 @@ export type CacheStatus = {
   readonly key?: string
   /** How long it stays fresh; negative when it is stale. */
   readonly ttlMs?: number
-  /** false: upstream was asked about it, and nothing was fetched. */
-  readonly stored?: boolean
   readonly detail?: string
 }
 
-/** What RFC 9211 can say of an outcome; the rest is said in `detail`. */
+/**
+ * What RFC 9211 can say of an outcome; the rest is said in `detail`.
+ * Never `stored`: the headers leave before the last byte is here, and a full disk or a wrong digest may keep it from being stored.
+ */
 const parameters: Record<Outcome, readonly string[]> = {
   hit: ['hit'],
   joined: ['fwd=uri-miss', 'collapsed'],
-  fill: ['fwd=uri-miss', 'stored'],
+  fill: ['fwd=uri-miss'],
   // fwd-status is what upstream said of the tag: unchanged, whether it spoke by HEAD or by 304.
   revalidated: ['fwd=stale', 'fwd-status=304'],
   stale: ['hit'],
@@ -29,11 +30,11 @@ const needsDetail: ReadonlySet<Outcome> = new Set(['stale', 'redirected', 'denie
  * The value of `Cache-Status`: `Layover; hit; ttl=240; key="sha256:…"`.
  * https://www.rfc-editor.org/rfc/rfc9211
  */
-export function formatCacheStatus({ outcome, key, ttlMs, stored = true, detail }: CacheStatus): string {
+export function formatCacheStatus({ outcome, key, ttlMs, detail }: CacheStatus): string {
   const said = detail ?? (needsDetail.has(outcome) ? outcome : undefined)
   return [
     'Layover',
-    ...parameters[outcome].filter(parameter => stored || parameter !== 'stored'),
+    ...parameters[outcome],
     ...(ttlMs === undefined ? [] : [`ttl=${Math.trunc(ttlMs / 1000)}`]),
     ...(key === undefined ? [] : [`key=${quoted(key)}`]),
     ...(said === undefined ? [] : [`detail=${quoted(said)}`]),

@@ -1,8 +1,12 @@
+import { type Clock, systemClock } from '../clock.ts'
 import type { Log } from '../log/log.ts'
-import type { Observer } from '../log/observer.ts'
+import type { FillEnded, Observer } from '../log/observer.ts'
 
-/** Counts everything and logs what an operator should see: one line for each download that failed, each answer that was refused for its content, each store failure, each change of an upstream's state. */
-export function loggingObserver(counting: Observer, log: Log): Observer {
+const quietMs = 60_000
+
+/** Counts everything and logs what an operator should see: one line for each download that failed, each answer that was refused for its content, each store failure, each change of an upstream's state, and downloads that were not kept. */
+export function loggingObserver(counting: Observer, log: Log, clock: Clock = systemClock): Observer {
+  const tellUncached = uncachedTeller(log, clock)
   const states = new Map<string, string>()
   return {
     upstreamRequest: event => counting.upstreamRequest(event),
@@ -25,6 +29,7 @@ export function loggingObserver(counting: Observer, log: Log): Observer {
       counting.fillEnded(event)
       if (event.outcome === 'failed') log.warn(event, 'download failed')
       else log.debug(event, 'download ended')
+      if (event.outcome === 'uncached') tellUncached(event)
     },
     contentRejected({ upstream, kind, digest, reason }) {
       counting.contentRejected({ upstream, kind, digest, reason })
@@ -40,5 +45,22 @@ export function loggingObserver(counting: Observer, log: Log): Observer {
     },
     sharedRequest: (operation, outcome) => counting.sharedRequest(operation, outcome),
     sharedBytes: (direction, bytes) => counting.sharedBytes(direction, bytes),
+  }
+}
+
+/** One line the first time, then at most one in a minute, with how many downloads it stands for: a full disk concerns every pull. */
+function uncachedTeller(log: Log, clock: Clock): (event: FillEnded) => void {
+  let count = 0
+  let toldAt: number | undefined
+  return ({ upstream, digest, bytes }) => {
+    count += 1
+    const now = clock.monotonic()
+    if (toldAt !== undefined && now - toldAt < quietMs) return
+    log.warn(
+      { upstream, digest, bytes, count },
+      'not cached: downloads were streamed and not kept; is there room in the data directory and in storage.maxBytes?',
+    )
+    toldAt = now
+    count = 0
   }
 }

@@ -29,26 +29,51 @@ export function blobPath(directory: DataDirectory, digest: Digest): string {
 
 /**
  * Creates `dataDir` where it is missing and takes it for this process. Gives the function that lets go of it; the system does that
- * too when the process dies. Throws an error that names the directory and the way out (F-35), also when another process has it.
+ * too when the process dies. `makeRoom` is called as soon as it is taken and the spool of the process before is gone.
+ * Throws an error that names the directory and the way out (F-35), also when another process has it. A full disk is no such error
+ * while `makeRoom` can help; without its help the system's error comes as it is (F-34).
  */
-export function claimDataDirectory(directory: DataDirectory): () => void {
-  try {
-    makeDirectory(directory.blobs)
-    const probe = join(directory.root, `.probe-${randomUUID()}`)
-    writeFileSync(probe, 'x')
-    rmSync(probe)
-  } catch (cause) {
-    throw notWritable(directory.root, cause)
-  }
-  const release = lockDataDirectory(directory)
+export function claimDataDirectory(directory: DataDirectory, makeRoom: () => void): () => void {
+  const full = probeDirectory(directory)
+  const release = lockOr(directory, full)
   try {
     rmSync(directory.spool, { recursive: true, force: true })
+    makeRoom()
+    makeDirectory(directory.blobs)
     makeDirectory(directory.spool)
   } catch (cause) {
     release()
-    throw notWritable(directory.root, cause)
+    throw isFull(cause) ? cause : notWritable(directory.root, cause)
   }
   return release
+}
+
+/** Gives the error when all that is wrong is that there is no room. */
+function probeDirectory(directory: DataDirectory): unknown {
+  const probe = join(directory.root, `.probe-${randomUUID()}`)
+  try {
+    makeDirectory(directory.blobs)
+    writeFileSync(probe, 'x')
+    rmSync(probe)
+    return undefined
+  } catch (cause) {
+    if (!isFull(cause)) throw notWritable(directory.root, cause)
+    rmSync(probe, { force: true })
+    return cause
+  }
+}
+
+function lockOr(directory: DataDirectory, full: unknown): () => void {
+  try {
+    return lockDataDirectory(directory)
+  } catch (error) {
+    // Who has the directory matters more; a lock that could not even be created is for lack of room.
+    throw full === undefined || existsSync(join(directory.root, 'lock')) ? error : full
+  }
+}
+
+function isFull(error: unknown): boolean {
+  return codeOf(error) === 'ENOSPC' || codeOf(error) === 'EDQUOT'
 }
 
 /** Creates the directories again after someone removed them at run time. Rejects with the system's error. */
@@ -90,13 +115,16 @@ export async function syncDirectory(path: string): Promise<void> {
 /** Bytes that may still be written here before the disk is down to its margin; undefined where the system does not say. */
 export async function writableBytes(directory: DataDirectory): Promise<number | undefined> {
   try {
-    const { bsize, blocks, bavail } = await statfs(directory.root)
-    // The margin keeps room for the index and its log: 64 MiB, or a hundredth of a small disk.
-    const margin = Math.min(64 * mebibyte, (blocks * bsize) / 100)
-    return blocks === 0 ? undefined : Math.max(0, Math.floor(bavail * bsize - margin))
+    const found = await statfs(directory.root)
+    return found.blocks === 0 ? undefined : Math.max(0, Math.floor(found.bavail * found.bsize - marginOf(found)))
   } catch {
     return undefined
   }
+}
+
+/** Bytes that are left free for the index and its log: 64 MiB, or a hundredth of a small disk. */
+export function marginOf({ blocks, bsize }: { readonly blocks: number; readonly bsize: number }): number {
+  return Math.min(64 * mebibyte, (blocks * bsize) / 100)
 }
 
 /** Removes indexes that were moved aside, all but the newest: it is kept for whoever wants to know what happened. */
@@ -127,7 +155,8 @@ export function lockDataDirectory(directory: DataDirectory): () => void {
   let held: DatabaseSync | undefined
   try {
     held = new DatabaseSync(path, { timeout: 0 })
-    held.exec('BEGIN EXCLUSIVE')
+    // Without a journal on disk: locking writes nothing then, so a full disk can be locked.
+    held.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE')
     const release = held
     return () => {
       if (release.isOpen) release.close()

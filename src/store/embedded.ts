@@ -6,6 +6,7 @@ import { Budget } from './budget.ts'
 import { countersOf } from './counters.ts'
 import {
   claimDataDirectory,
+  type DataDirectory,
   dataDirectory,
   forgetOldIndexes,
   indexIsGone,
@@ -20,6 +21,7 @@ import { LinkTable } from './link-table.ts'
 import { ManifestTable } from './manifest-table.ts'
 import { Pruning } from './pruning.ts'
 import { defaultRecordLimits, type RecordLimits } from './record-limits.ts'
+import { makeRoomAtStart, meansNoRoom, noRoomOn, type RoomMade } from './room-at-start.ts'
 import { orphansAreLikely, startRun } from './runs.ts'
 import { SpoolDirectory } from './spool-directory.ts'
 import { Sqlite } from './sqlite.ts'
@@ -54,7 +56,8 @@ export type EmbeddedStores = {
 
 /**
  * Opens the stores that need nothing but a directory. What takes time here does not grow with what is cached.
- * Rejects with an error that names the directory and the way out: not writable, in use by another process, of a newer version.
+ * On a full disk the least recently used go first; when that is not enough, downloads are streamed and not kept (F-34).
+ * Rejects with an error that names the directory and the way out: not writable, no room for the index, in use by another process, of a newer version.
  */
 export async function openEmbeddedStores({
   dataDir,
@@ -65,7 +68,8 @@ export async function openEmbeddedStores({
   isPinned = () => false,
 }: EmbeddedOptions): Promise<EmbeddedStores> {
   const directory = dataDirectory(dataDir)
-  let release = claimDataDirectory(directory)
+  const claimed = claimWithRoom(directory)
+  let { release } = claimed
   const failed = (operation: string, error: unknown): void => observer.storeFailed(operation, error)
   const now = (): number => clock.now()
   const background = new Set<Promise<void>>()
@@ -133,7 +137,18 @@ export async function openEmbeddedStores({
       evicted: (count, bytes) => observer.evicted(count, bytes),
     })
 
+    const forgetRemoved = async ({ removed, bytes, lacking }: RoomMade): Promise<void> => {
+      for (const digest of removed) await blobs.delete(digest)
+      if (removed.length > 0) observer.evicted(removed.length, bytes)
+      if (lacking !== undefined)
+        failed(
+          'start',
+          new Error(`${noRoomOn(directory, lacking).message}. Until then downloads are streamed and not kept`),
+        )
+    }
+
     await blobs.reconcile()
+    await forgetRemoved(claimed.madeRoom)
     const sweep = new Sweep({ directory, index, blobs })
     let sweeping: Promise<void> = Promise.resolve()
     findAgain = () =>
@@ -197,6 +212,18 @@ export async function openEmbeddedStores({
     }
   } catch (error) {
     release()
-    throw error
+    throw meansNoRoom(error, directory) ? noRoomOn(directory, error) : error
+  }
+}
+
+function claimWithRoom(directory: DataDirectory): { readonly release: () => void; readonly madeRoom: RoomMade } {
+  let madeRoom: RoomMade = { removed: [], bytes: 0, lacking: undefined }
+  try {
+    const release = claimDataDirectory(directory, () => {
+      madeRoom = makeRoomAtStart(directory)
+    })
+    return { release, madeRoom }
+  } catch (error) {
+    throw meansNoRoom(error, directory) ? noRoomOn(directory, error) : error
   }
 }

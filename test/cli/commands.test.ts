@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -22,7 +22,9 @@ describe('usage', () => {
     expect(code).toBe(0)
     for (const command of ['serve', 'config', 'mirror', 'healthcheck', 'demo', 'version'])
       expect(out).toMatch(new RegExp(`^  ${command} `, 'm'))
-    expect(out).toContain('Exit codes: 0 ok, 1 configuration or usage, 2 failed while running, 3 a check failed.')
+    expect(out).toContain(
+      'Exit codes: 0 ok; 1 configuration or usage, or not healthy (healthcheck); 2 failed while running; 3 the demo broke a promise.',
+    )
   })
 
   test('a misspelt option or command is exit code 1, with a suggestion', async () => {
@@ -33,8 +35,24 @@ describe('usage', () => {
     expect((await layover([], { cwd })).code).toBe(1)
   })
 
+  test('help shows no setting that a command does not use', async () => {
+    const flagsOf = async (command: string): Promise<(string | undefined)[]> => {
+      const { out } = await layover([command, '--help'], { cwd })
+      return [...out.matchAll(/^  (?:-\w, )?(--[a-z-]+)/gm)].map(([, flag]) => flag)
+    }
+    expect(await flagsOf('healthcheck')).toEqual(['--config', '--admin', '--url', '--help'])
+    const ofMirror = await flagsOf('mirror')
+    expect(ofMirror).toEqual(expect.arrayContaining(['--config', '--listen', '--url', '--air-gapped']))
+    expect(ofMirror).not.toEqual(expect.arrayContaining(['--max-bytes']))
+    expect(ofMirror).toHaveLength(8)
+  })
+
   test('version, for people and for machines', async () => {
-    expect((await layover(['version'], { cwd })).out).toMatch(new RegExp(`^layover ${version} \\(node v`))
+    for (const asked of ['version', '--version', '-V'])
+      expect(await layover([asked], { cwd })).toMatchObject({
+        code: 0,
+        out: expect.stringMatching(new RegExp(`^layover ${version} \\(node v.*\\)\n$`)),
+      })
     expect(JSON.parse((await layover(['version', '--json'], { cwd })).out)).toMatchObject({
       version,
       node: process.version,
@@ -90,12 +108,16 @@ describe('config', () => {
   })
 
   test('init writes a file that check accepts, and never replaces one', async () => {
-    expect((await layover(['config', 'init'], { cwd })).code).toBe(0)
+    const path = join(realpathSync(cwd), 'layover.yaml')
+    expect(await layover(['config', 'init'], { cwd })).toMatchObject({
+      code: 0,
+      out: `wrote ${path} and layover.schema.json beside it\nnext: layover config check --config ${path}\n`,
+    })
     expect((await layover(['config', 'check'], { cwd })).out).toMatch(/^ok: layover\.yaml\n/)
     expect(JSON.parse(readFileSync(join(cwd, 'layover.schema.json'), 'utf8'))).toEqual(configJsonSchema())
     writeFileSync(join(cwd, 'layover.yaml'), 'mine: true\n')
     const again = await layover(['config', 'init'], { cwd })
-    expect([again.code, again.err]).toEqual([1, 'layover.yaml is there already: it was left alone\n'])
+    expect([again.code, again.err]).toEqual([1, `${path} is there already: it was left alone\n`])
     expect(readFileSync(join(cwd, 'layover.yaml'), 'utf8')).toBe('mine: true\n')
   })
 })
@@ -119,6 +141,25 @@ describe('healthcheck', () => {
     } finally {
       server.close()
     }
+  })
+
+  test.each([
+    ['127.0.0.1:5001', 'http:// is missing'],
+    ['localhost:5001/livez', 'http:// is missing'],
+    ['https://cache:5001', 'only http:// is asked'],
+    ['http://', 'is no URL'],
+  ])('--url %s says what is wrong with it, exit code 1', async (url, problem) => {
+    expect(await layover(['healthcheck', '--url', url], { cwd })).toEqual({
+      code: 1,
+      out: '',
+      err: `--url: ${problem}, expected a URL such as http://127.0.0.1:5001/livez\n`,
+    })
+  })
+
+  test('T-10: a password in --url is not said', async () => {
+    const { code, err } = await layover(['healthcheck', '--url', `http://u:${canary}@127.0.0.1:1/livez`], { cwd })
+    expect([code, err]).toEqual([1, expect.stringMatching(/^not healthy: /)])
+    expect(err).not.toContain(canary)
   })
 
   test('nobody there is exit code 1', async () => {

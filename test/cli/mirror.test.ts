@@ -61,6 +61,12 @@ describe('containerd', () => {
     },
   )
 
+  test('config.toml is there already on most nodes: it says to merge', () => {
+    expect(run('containerd', { containerdVersion: '2.1' }).out).toContain(
+      '# ── /etc/containerd/config.toml (containerd 2.0 and 2.1: merge into what is there, then restart containerd)\n',
+    )
+  })
+
   test('one directory per chosen upstream; an alias names its upstream', () => {
     expect(
       Object.keys(filesOf('containerd', { upstream: ['index.docker.io', 'quay.io'], containerdVersion: '2.3' })),
@@ -239,8 +245,11 @@ describe('options', () => {
     expect(mirror('k3s', none, terminal)).toBe(0)
     expect(said.join('')).toMatch(/"http:\/\/[a-z0-9][^"]*:5000"/)
     expect(said.join('')).not.toContain('0.0.0.0')
+    expect(said.join('')).toMatch(/^#  - \S+ is the name of this machine: .*--url/m)
+    said.length = 0
     mirror('k3s', { ...none, listen: '10.0.0.5:80' }, terminal)
     expect(said.join('')).toContain('"http://10.0.0.5"')
+    expect(said.join('')).not.toContain('the name of this machine')
   })
 
   test.each<[string, Partial<MirrorCommandOptions>, string]>([
@@ -250,13 +259,40 @@ describe('options', () => {
     [
       'k3s',
       { url: 'cache:5000' },
-      '--url: expected the URL that nodes reach this registry at, such as http://cache.example.com:5000',
+      '--url: http:// or https:// is missing: expected the URL that nodes reach this registry at, such as http://cache.example.com:5000',
+    ],
+    [
+      'k3s',
+      { url: '10.0.0.5:5000' },
+      '--url: http:// or https:// is missing: expected the URL that nodes reach this registry at, such as http://cache.example.com:5000',
+    ],
+    [
+      'k3s',
+      { url: 'ftp://cache' },
+      '--url: http:// or https:// is missing: expected the URL that nodes reach this registry at, such as http://cache.example.com:5000',
+    ],
+    [
+      'k3s',
+      { url: 'http://cache:port' },
+      '--url: host or port is wrong: expected the URL that nodes reach this registry at, such as http://cache.example.com:5000',
     ],
     [
       'k3s',
       { url: 'http://u:secret@cache:5000' },
-      '--url: expected the URL that nodes reach this registry at, such as http://cache.example.com:5000',
+      '--url: a user name or password cannot be part of it: expected the URL that nodes reach this registry at, such as http://cache.example.com:5000',
     ],
+    [
+      'k3s',
+      { url: 'http://cache:5000/x' },
+      '--url: the path /x cannot be part of it: expected the URL that nodes reach this registry at, such as http://cache.example.com:5000',
+    ],
+    [
+      'k3s',
+      { url: 'http://cache:5000?x=1' },
+      '--url: nothing may follow ? or #: expected the URL that nodes reach this registry at, such as http://cache.example.com:5000',
+    ],
+    ['skopeo', {}, 'client: skopeo reads the files of podman: layover mirror podman'],
+    ['nerdctl', {}, 'client: nerdctl reads the files of containerd: layover mirror containerd'],
     ['k3s', { upstream: ['qay.io'] }, '--upstream: "qay.io" is not configured, did you mean quay.io?'],
     [
       'containerd',

@@ -1,11 +1,12 @@
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { type AddressInfo, connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { describeStartError } from '../../src/cli/serve.ts'
 import { loadConfig } from '../../src/config/load.ts'
+import { fill, mayMount, smallDisk } from '../store/disk.ts'
 import { layover, serve } from './process.ts'
 
 const canary = 'hunter2Canary4711'
@@ -38,6 +39,7 @@ describe('serve', () => {
   test('says loudly what is risky, and no secret (T-10, T-11, T-38, T-56)', async () => {
     const yaml = `
 admin: 0.0.0.0:0
+storage: {maxBytes: 10MiB}
 upstreams:
   quay.io: {username: u, password: ${canary}}
   plain.example.com: {url: "http://plain.example.com", insecure: true, username: u, password: ${canary}}
@@ -102,11 +104,40 @@ upstreams:
     }
   })
 
+  test('a second one on the same data directory is one line with the way out', async () => {
+    await using running = await serve(anyPort, { cwd })
+    expect(running.ready).toBeDefined()
+    const { code, err } = await layover(['serve', ...anyPort], { cwd })
+    expect([code, err]).toEqual([
+      2,
+      expect.stringMatching(/^cannot start: dataDir \S+ is in use by another Layover: .*LAYOVER_DATA_DIR\)\n$/),
+    ])
+  })
+
   test('F-35: a data directory that cannot be written is one line with the way out, exit code 1', async () => {
     writeFileSync(join(cwd, 'file'), '')
     const { code, err, out } = await layover(['serve', ...anyPort, '--data-dir', 'file/data'], { cwd })
     expect([code, out]).toEqual([1, ''])
     expect(err).toMatch(/^cannot write to the data directory \S+\/file\/data: .*--data-dir or LAYOVER_DATA_DIR\.\n$/)
+  })
+
+  test.runIf(mayMount())('F-34: a disk that the own cache has filled starts, and makes room', async () => {
+    const disk = smallDisk(4 * 1024 ** 2)
+    const shard = join(disk, 'data', 'blobs', 'sha256', 'aa')
+    mkdirSync(shard, { recursive: true })
+    fill(join(shard, 'a'.repeat(64)))
+    await using running = await serve([...anyPort, '--data-dir', join(disk, 'data')], { cwd })
+    expect((await fetch(`${String(running.ready['admin'])}/readyz`)).status).toBe(200)
+    expect(readdirSync(shard)).toEqual([])
+    await running.until(/^storage\.maxBytes is 50GiB, but the file system of .* has only 4MiB/)
+  })
+
+  test.runIf(mayMount())('F-34: not even room for the index is one line with the way out, exit code 2', async () => {
+    const disk = smallDisk(4 * 1024 ** 2)
+    fill(join(disk, 'others'))
+    const { code, err } = await layover(['serve', ...anyPort, '--data-dir', join(disk, 'data')], { cwd })
+    expect(err).toMatch(/no room on \S+\/data: 0 bytes are free\. Free space .*smaller storage\.maxBytes/)
+    expect([code, err.includes('write access')]).toEqual([2, false])
   })
 
   test('a wrong configuration is exit code 1, and nothing was started', async () => {

@@ -2,9 +2,15 @@ import { expect, test } from 'vitest'
 import { loudWarnings } from '../../src/cli/warnings.ts'
 import { loadConfig } from '../../src/config/load.ts'
 
-function warningsOf(yaml: string, dockerConfig: unknown = {}): string[] {
+const largeDisk = (): number => Number.MAX_SAFE_INTEGER
+
+function warningsOf(
+  yaml: string,
+  dockerConfig: unknown = {},
+  diskSize: (path: string) => number | undefined = largeDisk,
+) {
   const readFile = (path: string): string => (path.endsWith('layover.yaml') ? yaml : JSON.stringify(dockerConfig))
-  return loudWarnings(loadConfig({ cwd: '/etc', readFile }), readFile)
+  return loudWarnings(loadConfig({ cwd: '/etc', readFile }), readFile, diskSize)
 }
 
 test('a plain configuration has nothing to warn of', () => expect(warningsOf('')).toEqual([]))
@@ -31,5 +37,30 @@ test('a docker config.json that cannot be read any more counts as credentials', 
   const gone = (): never => {
     throw new Error('gone')
   }
-  expect(loudWarnings(config, gone)).toEqual([expect.stringMatching(/^credentials are configured for quay\.io: /)])
+  expect(loudWarnings(config, gone, largeDisk)).toEqual([
+    expect.stringMatching(/^credentials are configured for quay\.io: /),
+  ])
+})
+
+test('F-34: a budget larger than the file system is said in words, also before the directory is there', () => {
+  const asked: string[] = []
+  const small = (path: string): number => {
+    asked.push(path)
+    if (path.startsWith('/srv/')) throw Object.assign(new Error('not there'), { code: 'ENOENT' })
+    return 10 * 1024 ** 3
+  }
+  const yaml = (size: string): string => `{dataDir: /srv/layover/data, storage: {maxBytes: ${size}}}`
+  expect(warningsOf(yaml('10GiB'), {}, small)).toEqual([])
+  expect(warningsOf(yaml('11GiB'), {}, small)).toEqual([
+    'storage.maxBytes is 11GiB, but the file system of /srv/layover/data has only 10GiB: the disk will be full before the cache is, and whatever else is on it suffers',
+  ])
+  expect(asked.slice(0, 3)).toEqual(['/srv/layover/data', '/srv/layover', '/srv'])
+})
+
+test('a file system that does not tell its size is nothing to warn of', () => {
+  expect(warningsOf('', {}, () => undefined)).toEqual([])
+  const broken = (): never => {
+    throw new Error('statfs is not known here')
+  }
+  expect(warningsOf('', {}, broken)).toEqual([])
 })

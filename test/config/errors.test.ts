@@ -14,7 +14,7 @@ describe('problems of values', () => {
       '    tagTtl: 5 minutes',
     ].join('\n')
     expect(problemsOf(yaml)).toEqual([
-      'layover.yaml:8:13: upstreams.quay.io.tagTtl: expected a duration such as 30s, 5m or 24h, got "5 minutes"',
+      'layover.yaml:8:13: upstreams.quay.io.tagTtl: expected a duration such as 30s, 5m, 24h or 7d, got "5 minutes"',
     ])
   })
 

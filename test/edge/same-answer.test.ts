@@ -59,7 +59,7 @@ describe('however it was found', () => {
       room.clock.advance(300_001)
       answers.push(await get(restarted, path))
       expect(answers.map(({ headers }) => headers['cache-status']?.replace(/; (ttl|key)=[^;]*/g, ''))).toEqual([
-        'Layover; fwd=uri-miss; stored',
+        'Layover; fwd=uri-miss',
         'Layover; fwd=uri-miss; collapsed',
         'Layover; hit',
         'Layover; fwd=stale; fwd-status=304',

@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest'
 import { createLog } from '../../src/log/log.ts'
-import type { ContentRejected } from '../../src/log/observer.ts'
+import type { ContentRejected, FillEnded } from '../../src/log/observer.ts'
 import { loggingObserver } from '../../src/metrics/logging-observer.ts'
 import { createMetrics } from '../../src/metrics/metrics.ts'
+import { FakeClock } from '../fakes/clock.ts'
 
 const digest = 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
 
@@ -11,7 +12,8 @@ function watching() {
   const metrics = createMetrics({ upstreams: ['docker.io'], version: '1' })
   const log = createLog({ level: 'info', stream: { write: (line: string) => raw.push(line) } })
   const lines = (): Record<string, unknown>[] => raw.map(line => JSON.parse(line) as Record<string, unknown>)
-  return { observer: loggingObserver(metrics, log), metrics, lines }
+  const clock = new FakeClock()
+  return { observer: loggingObserver(metrics, log, clock), metrics, lines, clock }
 }
 
 test('T-20: content that was refused is counted, and one line of warning says whose, what and why', async () => {
@@ -35,5 +37,29 @@ test('P-36: what was asked by tag has no digest in its line', () => {
       reason: 'schema_1',
       msg: 'refused what upstream sent',
     },
+  ])
+})
+
+test('F-34: a download that was not kept is told at once, then once in a minute with how many there were', () => {
+  const { observer, lines, clock } = watching()
+  const event: FillEnded = {
+    upstream: 'docker.io',
+    digest,
+    outcome: 'uncached',
+    reason: undefined,
+    bytes: 7,
+    error: undefined,
+  }
+  observer.fillEnded({ ...event, outcome: 'published' })
+  for (let n = 0; n < 4; n++) observer.fillEnded(event)
+  clock.advance(59_999)
+  observer.fillEnded(event)
+  clock.advance(1)
+  observer.fillEnded(event)
+  const line = { level: 'warn', time: expect.any(String), upstream: 'docker.io', digest, bytes: 7 }
+  const msg = expect.stringMatching(/^not cached: /)
+  expect(lines()).toEqual([
+    { ...line, count: 1, msg },
+    { ...line, count: 5, msg },
   ])
 })

@@ -1,20 +1,11 @@
-import { execFileSync } from 'node:child_process'
-import { mkdirSync, openSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { openSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, it, onTestFinished } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { digestOf, type Digest } from '../../src/oci/digest.ts'
 import { Budget } from '../../src/store/budget.ts'
 import { Descriptor } from '../../src/store/descriptor.ts'
-import {
-  blobFiles,
-  content,
-  opened,
-  publish,
-  readAll,
-  readBlob,
-  recordingObserver,
-  temporaryDirectory,
-} from './opened.ts'
+import { mayMount, smallDisk } from './disk.ts'
+import { blobFiles, content, opened, publish, readAll, readBlob, recordingObserver } from './opened.ts'
 
 const kib = 1024
 const mib = 1024 * kib
@@ -262,16 +253,3 @@ describe('F-34: a full disk', () => {
     await file?.close()
   })
 })
-
-/** A file system of its own, so small that it can be filled. */
-function smallDisk(bytes: number): string {
-  const path = join(temporaryDirectory(), 'disk')
-  mkdirSync(path)
-  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', path])
-  onTestFinished(() => void execFileSync('umount', ['-l', path]))
-  return path
-}
-
-function mayMount(): boolean {
-  return process.getuid?.() === 0 && process.platform === 'linux'
-}

@@ -2,7 +2,12 @@ import { authorityOf, type Client, commonNotes, isHttp, type MirrorOptions } fro
 
 /** https://github.com/moby/buildkit/blob/master/docs/buildkitd.toml.md */
 export const buildkit: Client = options => ({
-  files: [{ path: '/etc/buildkit/buildkitd.toml (add this, then restart buildkitd)', text: buildkitdToml(options) }],
+  files: [
+    {
+      path: '/etc/buildkit/buildkitd.toml (merge into what is there, then restart buildkitd)',
+      text: buildkitdToml(options),
+    },
+  ],
   notes: [
     'With buildx: docker buildx create --use --buildkitd-config buildkitd.toml',
     options.airGapped

@@ -32,7 +32,7 @@ function configPathFiles(version: ContainerdVersion | undefined): NodeFile[] {
       : []),
   ]
   return variants.map(({ what, head, plugin }) => ({
-    path: `/etc/containerd/config.toml (${what}: add this, then restart containerd)`,
+    path: `/etc/containerd/config.toml (${what}: merge into what is there, then restart containerd)`,
     text: `${head}\n[plugins."${plugin}".registry]\n  config_path = "${certsDirectory}"\n`,
   }))
 }

@@ -9,7 +9,7 @@ function setup(distribution: 'k3s' | 'rke2', options: MirrorOptions): ReturnType
   const files: NodeFile[] = [{ path: `${directory}/registries.yaml`, text: registriesYaml(options) }]
   if (options.airGapped)
     files.push({
-      path: `${directory}/config.yaml (add this)`,
+      path: `${directory}/config.yaml (merge into what is there)`,
       text: 'disable-default-registry-endpoint: true\n',
     })
   return { files, notes: [...notes(distribution, options), ...commonNotes(options)] }
