@@ -6,7 +6,12 @@ import { scratch } from '../test/real/harness/process.ts'
 import { type Bar, isMet, type Verdict } from './bar.ts'
 import { cold } from './bars/cold.ts'
 import { firstByte } from './bars/first-byte.ts'
+import { fleet } from './bars/fleet.ts'
+import { fromBucket } from './bars/from-bucket.ts'
 import { manifest } from './bars/manifest.ts'
+import { outage } from './bars/outage.ts'
+import { ownerKilled } from './bars/owner-killed.ts'
+import { sharedTag } from './bars/shared-tag.ts'
 import { stalledReaders } from './bars/stalled.ts'
 import { start } from './bars/start.ts'
 import { warmBlob } from './bars/warm-blob.ts'
@@ -16,7 +21,9 @@ import { plantTree } from './tree.ts'
 
 /** `npm run bench [-- name…] [--runs 5]`: measures the bars beside their peers, prints a table, writes `bench/results/latest.json`. */
 
-const bars: readonly Bar[] = [cold, firstByte, warmBlob, manifest, stalledReaders, start]
+const oneMachine: readonly Bar[] = [cold, firstByte, warmBlob, manifest, stalledReaders, start]
+const manyReplicas: readonly Bar[] = [fleet, ownerKilled, fromBucket, sharedTag, outage]
+const bars = [...oneMachine, ...manyReplicas]
 const results = join(import.meta.dirname, 'results')
 
 async function main(): Promise<number> {

@@ -5,6 +5,7 @@ import type { FakeImage } from '../fakes/image.ts'
 import { startTestLayover, type TestLayover } from '../fakes/layover.ts'
 import { exchangeRaw, rawRequest } from '../fakes/raw-client.ts'
 import { type FakeRegistry, presignedSecret, startFakeRegistry } from '../fakes/registry.ts'
+import { dumpShared } from '../fakes/shared-services.ts'
 import { accessLines, errorCode, get, openStream, untilStored } from './pulling.ts'
 
 let upstream: FakeRegistry
@@ -203,6 +204,7 @@ describe('credentials', () => {
       status,
       answers,
       files: await allFiles(layover.dataDir),
+      'Redis and the bucket': await dumpShared(),
       'requests to upstream': JSON.stringify(
         [...upstream.requests, ...other.requests].map(({ url, headers: { authorization: _own, ...headers } }) => ({
           url: url.replace(presignedSecret, ''),

@@ -7,6 +7,7 @@ import type { Config, UpstreamConfig } from '../../src/config/config.ts'
 import { createLog } from '../../src/log/log.ts'
 import { wrongFiles } from '../cache/blobs-setup.ts'
 import type { FakeRegistry } from './registry.ts'
+import { clearBucket, distributedConfig } from './shared-services.ts'
 
 export type TestLayover = {
   /** `http://127.0.0.1:port` of the registry listener. */
@@ -37,10 +38,10 @@ export type TestLayoverOptions = {
   readonly clock?: Clock
 }
 
-/** Layover on free loopback ports and a directory of its own, in this process. */
+/** Layover on free loopback ports and a directory of its own, in this process. With LAYOVER_TEST_SETUP=distributed also with Redis and a bucket. */
 export async function startTestLayover(options: TestLayoverOptions): Promise<TestLayover> {
   const dataDir = options.dataDir ?? (await mkdtemp(join(tmpdir(), 'layover-test-')))
-  const config = testConfig(dataDir, options)
+  const config = { ...(await distributedConfig(dataDir)), ...testConfig(dataDir, options) }
   return await start(config, options)
 }
 
@@ -119,7 +120,7 @@ async function start(config: Config, options: TestLayoverOptions): Promise<TestL
     drain: () => running.close(),
     close: async () => {
       await running.close({ now: true })
-      const wrong = await wrongFiles(config.dataDir)
+      const wrong = [...(await wrongFiles(config.dataDir)), ...(await clearBucket(config.dataDir))]
       await rm(config.dataDir, { recursive: true, force: true })
       if (wrong.length > 0) throw new Error(`visible files that do not hash to their names: ${wrong.join(', ')}`)
     },

@@ -10,6 +10,7 @@ import { type FakeImage, pseudoRandomBytes } from '../fakes/image.ts'
 import { startTestLayover, type TestLayover } from '../fakes/layover.ts'
 import { type RawResponse, rawRequest } from '../fakes/raw-client.ts'
 import { type FakeRegistry, type FakeRegistryOptions, presignedSecret, startFakeRegistry } from '../fakes/registry.ts'
+import { dumpShared } from '../fakes/shared-services.ts'
 
 export const kib = 1024
 export const mib = 1024 * kib
@@ -210,7 +211,7 @@ async function expectNothingLeft({ layover, openBefore }: Scene): Promise<void> 
 export async function expectNoSecrets({ layover }: Pick<Scene, 'layover'>, responses: readonly RawResponse[]) {
   const index = ['index.sqlite', 'index.sqlite-wal'].map(name => readIfThere(join(layover.dataDir, name)))
   const told = responses.flatMap(({ headers, body }) => [JSON.stringify(headers), body.toString('latin1')])
-  const everything = [layover.logged(), await layover.metrics(), ...index, ...told].join('\n')
+  const everything = [layover.logged(), await layover.metrics(), await dumpShared(), ...index, ...told].join('\n')
   const secrets = [password, Buffer.from(`robot:${password}`).toString('base64'), presignedSecret]
   for (const secret of secrets) expect(everything.includes(secret)).toBe(false)
   // Tokens of the fake registry have this form.

@@ -20,9 +20,15 @@ export type FleetOptions = {
   /** By upstream name, the keys of the configuration file. */
   readonly upstreams: Readonly<Record<string, Readonly<Record<string, unknown>> | false>>
   readonly settings?: Readonly<Record<string, unknown>>
+  readonly env?: Readonly<Record<string, string>>
 }
 
-export async function startLayoverFleet({ count, upstreams, settings = {} }: FleetOptions): Promise<LayoverFleet> {
+export async function startLayoverFleet({
+  count,
+  upstreams,
+  settings = {},
+  env = {},
+}: FleetOptions): Promise<LayoverFleet> {
   const directory = await scratch('fleet')
   const secretFile = join(directory.path, 'secret')
   await writeFile(secretFile, `${randomBytes(32).toString('hex')}\n`, { mode: 0o600 })
@@ -41,6 +47,7 @@ export async function startLayoverFleet({ count, upstreams, settings = {} }: Fle
       const replica = await startLayoverProcess({
         upstreams,
         settings: { redis: { url: redis.url }, replica: { listen, url, secretFile }, ...settings },
+        env,
       })
       replicas.push(replica)
       byUrl.set(url, replica)

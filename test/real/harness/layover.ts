@@ -26,10 +26,16 @@ export type LayoverOptions = {
   readonly upstreams: Readonly<Record<string, Readonly<Record<string, unknown>> | false>>
   /** More top-level keys of the configuration file. */
   readonly settings?: Readonly<Record<string, unknown>>
+  /** Variables beside PATH and HOME. */
+  readonly env?: Readonly<Record<string, string>>
 }
 
 /** Starts it on a new data directory; resolves when `/readyz` answers 200. */
-export async function startLayoverProcess({ upstreams, settings = {} }: LayoverOptions): Promise<LayoverProcess> {
+export async function startLayoverProcess({
+  upstreams,
+  settings = {},
+  env = {},
+}: LayoverOptions): Promise<LayoverProcess> {
   const directory = await scratch('serve')
   const dataDir = join(directory.path, 'data')
   const configPath = join(directory.path, 'layover.yaml')
@@ -41,6 +47,7 @@ export async function startLayoverProcess({ upstreams, settings = {} }: LayoverO
     start({
       command: process.execPath,
       args: [main, 'serve', '--config', configPath],
+      env,
       ready: async () => {
         const answer = await request(`http://${admin}/readyz`).catch(() => undefined)
         await answer?.body.dump()
