@@ -61,7 +61,7 @@ async function measureOnce(
   const redisStops = delay(500).then(() => redis.kill())
   const without = await underLoad(first, image)
   await redisStops
-  const coldWithoutRedis = await pullFromAll(replicas, planOf(big, 8))
+  const coldWithoutRedis = await pullFromAll(replicas, planOf(big, 4))
   await redis.run()
 
   // The second one reads from the bucket when that goes away.
@@ -70,7 +70,7 @@ async function measureOnce(
   await delay(500)
   toBucket.sever()
   const broken = await fromBucket
-  const coldWithoutBucket = await pullFromAll(replicas, planOf(many, 8))
+  const coldWithoutBucket = await pullFromAll(replicas, planOf(many, 4))
   toBucket.restore()
   return {
     p99Before: before.p99Ms,

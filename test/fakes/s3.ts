@@ -53,6 +53,8 @@ export class FakeS3 {
   readonly objects = new Map<string, StoredObject>()
   readonly multiparts = new Map<string, Multipart>()
   readonly seen: Seen[] = []
+  /** Requests that went wrong because they were told to. */
+  struck = 0
   readonly bucket: string
   readonly #options: S3Options
   readonly #faults: {
@@ -152,8 +154,10 @@ export class FakeS3 {
 
   #faultFor(request: IncomingMessage): S3Fault | undefined {
     const found = this.#faults.find(({ left, matches }) => left > 0 && matches(request))
-    if (found !== undefined) found.left -= 1
-    return found?.fault
+    if (found === undefined) return undefined
+    found.left -= 1
+    this.struck += 1
+    return found.fault
   }
 
   #answer(
