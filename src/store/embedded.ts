@@ -84,6 +84,7 @@ export async function openEmbeddedStores({
         failed('index.replaced', reason)
         findAgain?.()
       },
+      onCheckpointFailed: reason => failed('index.checkpoint', reason),
     })
     forgetOldIndexes(directory, error => failed('index.forget', error))
     const run = startRun(sqlite)
@@ -187,7 +188,7 @@ export async function openEmbeddedStores({
       index.touches.flush()
       manifests.touches.flush()
       run.end()
-      sqlite.close()
+      await sqlite.close()
       release()
     }
     return {

@@ -1,5 +1,6 @@
 import { existsSync, renameSync, rmSync } from 'node:fs'
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from 'node:sqlite'
+import { type CheckpointLimits, Checkpoints } from './checkpoints.ts'
 import { migrations } from './schema.ts'
 
 export type SqliteOptions = {
@@ -8,6 +9,11 @@ export type SqliteOptions = {
   readonly now: () => number
   /** The database could not be used any more and an empty one took its place. */
   readonly onReplaced: (reason: Error) => void
+  /** A checkpoint failed, or checkpoints cannot be made apart from the event loop any more. */
+  readonly onCheckpointFailed: (reason: Error) => void
+  readonly checkpointLimits?: CheckpointLimits
+  /** The file that makes the checkpoints, on a thread of its own. */
+  readonly checkpointWorker?: URL
 }
 
 export type Row = Record<string, SQLOutputValue>
@@ -30,15 +36,20 @@ export type Statement = {
  */
 export class Sqlite {
   readonly #options: SqliteOptions
+  readonly #checkpoints: Checkpoints
   #connection: DatabaseSync
   #generation = 0
   #inTransaction = false
   #closed = false
+  #closing: Promise<void> | undefined
 
   /** Opens or creates the database. Throws when it is of a newer version, or when the directory cannot be used. */
   constructor(options: SqliteOptions) {
     this.#options = options
+    const { path, onCheckpointFailed: failed, checkpointLimits: limits, checkpointWorker: worker } = options
+    this.#checkpoints = new Checkpoints({ path, failed, ...(limits && { limits }), ...(worker && { worker }) })
     this.#connection = this.#openOrReplace()
+    this.#checkpoints.attach(this.#connection)
   }
 
   prepare(sql: string): Statement {
@@ -56,14 +67,14 @@ export class Sqlite {
       get: (...values) => this.#perform(() => current().get(...values)),
       all: (...values) => this.#perform(() => current().all(...values)),
       each: (...values) => this.#perform(() => current().iterate(...values)),
-      run: (...values) => this.#perform(() => Number(current().run(...values).changes)),
+      run: (...values) => this.#commit(() => Number(current().run(...values).changes)),
     }
   }
 
   /** All of `work` or nothing of it. `work` may run a second time, on an empty database. */
   transaction<Result>(work: () => Result): Result {
     if (this.#inTransaction) return work()
-    return this.#perform(() => {
+    return this.#commit(() => {
       this.#connection.exec('BEGIN IMMEDIATE')
       this.#inTransaction = true
       try {
@@ -81,16 +92,30 @@ export class Sqlite {
 
   /** Starts again with an empty database, because of `cause`: the file is malformed, or was removed at run time. */
   replace(cause: unknown): void {
+    // A connection that closes last removes the log by its name, which would be that of the new database.
+    this.#checkpoints.hold()
     this.#quietlyClose()
     this.#connection = this.#openEmpty(cause)
     this.#generation += 1
+    this.#checkpoints.attach(this.#connection)
   }
 
-  /** Safe to repeat. */
-  close(): void {
-    if (this.#closed) return
+  /** Resolves when nothing is open and no thread is left. Safe to repeat. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close(): Promise<void> {
     this.#closed = true
+    await this.#checkpoints.end()
     this.#connection.close()
+  }
+
+  #commit<Result>(work: () => Result): Result {
+    const result = this.#perform(work)
+    if (!this.#inTransaction && !this.#closed) this.#checkpoints.committed()
+    return result
   }
 
   #perform<Result>(work: () => Result): Result {
