@@ -7,13 +7,13 @@ const upstream = (yaml: string, name: string, options: Parameters<typeof read>[1
   read(yaml, options).config.upstreams.find(each => each.name === name)
 
 describe('defaults', () => {
-  const config = loadConfig({ cwd: '/work', readFile: readFrom({}) })
+  const config = loadConfig({ cwd: '/srv', readFile: readFrom({}) })
 
   test('no file and no variable is a working configuration', () => {
     expect({ ...config, upstreams: [] }).toEqual({
       listen: { host: '0.0.0.0', port: 5000 },
       admin: { host: '127.0.0.1', port: 5001 },
-      dataDir: '/work/data',
+      dataDir: '/srv/data',
       storage: { maxBytes: 50 * 1024 ** 3 },
       upstreams: [],
       prefetch: 'off',
@@ -104,7 +104,7 @@ describe('layers', () => {
     expect(config).toMatchObject({
       listen: { port: 1 },
       admin: { port: 2 },
-      dataDir: '/work/d',
+      dataDir: '/srv/d',
       storage: { maxBytes: 1024 ** 3 },
       prefetch: 'all',
       offline: true,
@@ -113,9 +113,9 @@ describe('layers', () => {
   })
 
   test('layover.yaml of the current directory is read when it is there, LAYOVER_CONFIG before it, --config before both', () => {
-    const files = { '/work/layover.yaml': 'drain: 1s', '/etc/a.yaml': 'drain: 2s', '/etc/b.yaml': 'drain: 3s' }
+    const files = { '/srv/layover.yaml': 'drain: 1s', '/etc/a.yaml': 'drain: 2s', '/etc/b.yaml': 'drain: 3s' }
     const drain = (input: Parameters<typeof readConfig>[0]) =>
-      readConfig({ cwd: '/work', readFile: readFrom(files), ...input }).config.drainMs
+      readConfig({ cwd: '/srv', readFile: readFrom(files), ...input }).config.drainMs
     expect(drain({})).toBe(1000)
     expect(drain({ env: { LAYOVER_CONFIG: '/etc/a.yaml' } })).toBe(2000)
     expect(drain({ env: { LAYOVER_CONFIG: '/etc/a.yaml' }, file: '/etc/b.yaml' })).toBe(3000)
@@ -132,9 +132,9 @@ describe('layers', () => {
 
   test('relative paths start at the file in the file, and at the current directory elsewhere', () => {
     expect(read('dataDir: ./x').config.dataDir).toBe('/etc/layover/x')
-    expect(read('', { env: { LAYOVER_DATA_DIR: './x' } }).config.dataDir).toBe('/work/x')
-    expect(read('dataDir: ./y', { flags: { dataDir: './x' } }).config.dataDir).toBe('/work/x')
-    expect(read('').config.dataDir).toBe('/work/data')
+    expect(read('', { env: { LAYOVER_DATA_DIR: './x' } }).config.dataDir).toBe('/srv/x')
+    expect(read('dataDir: ./y', { flags: { dataDir: './x' } }).config.dataDir).toBe('/srv/x')
+    expect(read('').config.dataDir).toBe('/srv/data')
   })
 
   test('a section with nothing in it leaves the defaults', () => {

@@ -10,7 +10,7 @@ export function read(
 ): LoadedConfig {
   const { files, ...rest } = options
   return readConfig({
-    cwd: '/work',
+    cwd: '/srv',
     file: '/etc/layover/layover.yaml',
     readFile: readFrom({ '/etc/layover/layover.yaml': yaml, ...files }),
     ...rest,
