@@ -89,10 +89,6 @@ export class Fill {
     return this.#verified
   }
 
-  get readers(): number {
-    return this.#readers.size
-  }
-
   /** False when a reader that starts at byte 0 can no longer be served from this download. */
   get joinable(): boolean {
     if (this.#failure !== undefined || this.#abort.signal.aborted) return false

@@ -1,6 +1,5 @@
+import type { ListDependencies } from './list-dependencies.ts'
 import { LRUCache } from 'lru-cache'
-import type { Clock } from '../clock.ts'
-import type { Observer } from '../log/observer.ts'
 import type { Outcome } from '../log/outcome.ts'
 import type { Digest } from '../oci/digest.ts'
 import { nameUnknown } from '../oci/errors.ts'
@@ -9,7 +8,6 @@ import { ociIndex } from '../oci/media-types.ts'
 import { filterByArtifactType, type Referrer, readReferrers, referrersIndex, referrersTag } from '../oci/referrers.ts'
 import { formatWarning } from '../oci/warning.ts'
 import type { Target } from '../routing/target.ts'
-import type { MetadataStore } from '../store/stores.ts'
 import { type Upstream, UpstreamError } from '../upstream/upstream.ts'
 import { type Answer, createDocuments, type Document } from './documents.ts'
 import { upstreamQuery, withoutNamespace } from './list-query.ts'
@@ -41,16 +39,6 @@ export type ReferrersPage = {
   readonly warnings: readonly string[]
 }
 
-export type ReferrersDependencies = {
-  readonly upstreams: ReadonlyMap<string, Upstream>
-  readonly settings: (upstream: string) => { readonly maxStaleMs: number }
-  readonly metadata: MetadataStore
-  readonly clock: Clock
-  readonly observer: Observer
-  readonly random?: () => number
-  readonly offline: boolean
-}
-
 type Request = {
   readonly upstream: Upstream
   readonly target: Target
@@ -68,7 +56,7 @@ const emptyTtlMs = 10_000
 const withoutApiMs = 10 * 60_000
 const rememberedRepositories = 10_000
 
-export function createReferrers(deps: ReferrersDependencies): Referrers {
+export function createReferrers(deps: ListDependencies): Referrers {
   const { clock } = deps
   const documents = createDocuments(deps)
   // Per repository, not per upstream: a registry that has the API may still say 404 for a repository that does not exist,

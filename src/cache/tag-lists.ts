@@ -1,11 +1,9 @@
-import type { Clock } from '../clock.ts'
-import type { Observer } from '../log/observer.ts'
+import type { ListDependencies } from './list-dependencies.ts'
 import type { Outcome } from '../log/outcome.ts'
 import { nameUnknown } from '../oci/errors.ts'
 import { type PageRequest, pageOf, parsePageRequest, sortNames } from '../oci/pagination.ts'
 import { formatWarning } from '../oci/warning.ts'
 import type { Target } from '../routing/target.ts'
-import type { MetadataStore } from '../store/stores.ts'
 import { type Upstream, UpstreamError } from '../upstream/upstream.ts'
 import { type Answer, createDocuments, type Document } from './documents.ts'
 import { forgivingMetadata } from './forgiving-metadata.ts'
@@ -37,21 +35,11 @@ export type TagList = {
   readonly warnings: readonly string[]
 }
 
-export type TagListsDependencies = {
-  readonly upstreams: ReadonlyMap<string, Upstream>
-  readonly settings: (upstream: string) => { readonly maxStaleMs: number }
-  readonly metadata: MetadataStore
-  readonly clock: Clock
-  readonly observer: Observer
-  readonly random?: () => number
-  readonly offline: boolean
-}
-
 const ttlMs = 30_000
 /** More is never asked for at once: upstream then answers with a link to the rest (P-79, T-46). */
 const maxPageSize = 10_000
 
-export function createTagLists(deps: TagListsDependencies): TagLists {
+export function createTagLists(deps: ListDependencies): TagLists {
   const metadata = forgivingMetadata(deps.metadata, deps.observer)
   const documents = createDocuments(deps)
 

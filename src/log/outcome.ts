@@ -1,5 +1,5 @@
 /**
- * How a request was answered; the same words in metrics, logs, `Cache-Status` and the status page.
+ * How a request was answered; the same words in metrics, logs and the status page; `Cache-Status` says them in the terms of RFC 9211.
  * - `hit`: from this cache, upstream was not asked
  * - `joined`: attached to a download that was already running
  * - `fill`: this request started the download

@@ -1,0 +1,15 @@
+import type { Clock } from '../clock.ts'
+import type { Observer } from '../log/observer.ts'
+import type { MetadataStore } from '../store/stores.ts'
+import type { Upstream } from '../upstream/upstream.ts'
+
+/** What tag lists and referrers need alike: both are answers of upstream, kept for when it cannot answer. */
+export type ListDependencies = {
+  readonly upstreams: ReadonlyMap<string, Upstream>
+  readonly settings: (upstream: string) => { readonly maxStaleMs: number }
+  readonly metadata: MetadataStore
+  readonly clock: Clock
+  readonly observer: Observer
+  readonly random?: () => number
+  readonly offline: boolean
+}
