@@ -5,6 +5,7 @@ import {
   count,
   duration,
   flag,
+  keyPrefix,
   oneOf,
   originUrl,
   redisUrl,
@@ -61,7 +62,7 @@ export const distributedSchemas = {
       tls: flag('TLS to every node; also by a URL with rediss://.').prefault(false),
       ca: text('PEM file of authorities to trust in addition to the system.').optional(),
       servername: text('Name to verify the certificate against. Default: the host that is dialled.').optional(),
-      keyPrefix: text('In front of every key. Replicas of one cache have the same.').prefault('layover'),
+      keyPrefix: keyPrefix('In front of every key. Replicas of one cache have the same.').prefault('layover'),
       commandTimeout: duration('A command without an answer by then counts as a miss.', {
         min: 1,
         timer: true,

@@ -30,6 +30,15 @@ export const text = (description: string) =>
     typeof input === 'string' && input !== '' ? input : complain(expected('text', input)),
   )
 
+/** Text in front of names of keys. In braces stands what decides the slot in a Redis Cluster, and that is not the prefix's to say. */
+export const keyPrefix = (description: string) =>
+  value({ type: 'string', minLength: 1, pattern: '^[^{}]+$', description }, (input, complain) => {
+    if (typeof input !== 'string' || input === '') return complain(expected('text', input))
+    return /[{}]/.test(input)
+      ? complain(expected('text without braces, which Redis Cluster gives a meaning', input))
+      : input
+  })
+
 /** Text that is never shown: not in messages, not by `config show`. */
 export const secret = (description: string) =>
   value({ type: 'string', minLength: 1, description }, (input, complain) => {

@@ -84,6 +84,10 @@ describe('the distributed sections', () => {
 
   it.each([
     ['s3: { region: eu-west-1 }', 'layover.yaml:1:1: s3: needs a bucket: set s3.bucket'],
+    [
+      'redis: { url: "redis://a:1", keyPrefix: "{a}" }',
+      'layover.yaml:1:41: redis.keyPrefix: expected text without braces, which Redis Cluster gives a meaning, got "{a}"',
+    ],
     ['redis: { keyPrefix: a }', 'layover.yaml:1:1: redis: needs exactly one of url, sentinels and cluster'],
     [
       'redis: { url: "redis://a:1", cluster: ["b:1"] }',
