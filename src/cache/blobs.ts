@@ -8,7 +8,7 @@ import { type Digest, wellKnownBlobs } from '../oci/digest.ts'
 import { blobUnknown, RegistryError, unavailable } from '../oci/errors.ts'
 import type { ByteRange } from '../oci/range.ts'
 import type { Target } from '../routing/target.ts'
-import type { BlobStore, OpenBlob, SharedBlobs, Spool, SpoolFile } from '../store/stores.ts'
+import type { BlobLink, BlobLinks, BlobStore, OpenBlob, SharedBlobs, Spool, SpoolFile } from '../store/stores.ts'
 import { type Upstream, UpstreamError } from '../upstream/upstream.ts'
 import type { BlobReader } from './blob-reader.ts'
 import { BlobSource } from './blob-source.ts'
@@ -31,6 +31,8 @@ export type BlobsDeps = {
   readonly spool: Spool
   /** Asked when the store has nothing, and given what downloads brought; undefined: there is none. */
   readonly shared?: SharedBlobs | undefined
+  /** Where clients can read by themselves what the shared store has; undefined: nowhere. */
+  readonly links?: BlobLinks | undefined
   /** The other replicas, of which one downloads for all; undefined: there are none. */
   readonly fleet?: Fleet | undefined
   readonly rights: Rights
@@ -151,6 +153,27 @@ export class Blobs {
       member.close()
       throw error
     }
+  }
+
+  /**
+   * Where a client of this repository can read the blob by itself. Undefined: it is smaller than `minBytes`, or has to be read here, and whoever asks
+   * for it here learns what there is to say.
+   */
+  async linkTo(
+    target: Target,
+    digest: Digest,
+    { minBytes, signal }: { readonly minBytes: number; readonly signal: AbortSignal },
+  ): Promise<BlobLink | undefined> {
+    const { links, rights } = this.#deps
+    const expected = this.#expected.get(keyOf(target, digest))
+    if (!links || wellKnownBlobs.has(digest) || (expected ?? minBytes) < minBytes) return undefined
+    const fill = this.#joinable(digest)
+    // What comes from elsewhere was not there a moment ago.
+    if (fill && fill.began !== 'shared') return undefined
+    if ((await rights.mayReadBlob(target, digest)) !== 'yes') return undefined
+    const link = await this.#tolerate('shared.link', links.link(digest, signal))
+    if (!link || link.size < minBytes || link.size !== (expected ?? link.size)) return undefined
+    return link
   }
 
   /** Opens a blob for reading. Throws blobUnknown, or the failure of the upstream that had to be asked. */

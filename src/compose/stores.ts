@@ -9,7 +9,7 @@ import { LocalLeases } from '../store/local-leases.ts'
 import { PassingBlobs } from '../store/passing-blobs.ts'
 import type { RedisState } from '../store/redis-connection.ts'
 import type { S3SharedBlobs } from '../store/s3-blobs.ts'
-import type { BlobStore, MetadataStore, SharedBlobs, Spool, StorageUsage } from '../store/stores.ts'
+import type { BlobLinks, BlobStore, MetadataStore, SharedBlobs, Spool, StorageUsage } from '../store/stores.ts'
 
 export type StoresOptions = {
   readonly config: Config
@@ -24,6 +24,8 @@ export type Stores = {
   readonly spool: Spool
   readonly metadata: MetadataStore
   readonly shared: SharedBlobs | undefined
+  /** Undefined: clients are sent nowhere. */
+  readonly links: BlobLinks | undefined
   readonly leases: Leases
   usage(): StorageUsage
   /** Undefined: there is no Redis. */
@@ -61,6 +63,7 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       spool: embedded.spool,
       metadata: records,
       shared: bucket,
+      links: config.s3?.redirect && bucket,
       leases,
       usage: () => embedded.usage(),
       redis: state,

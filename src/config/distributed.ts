@@ -6,6 +6,7 @@ import {
   duration,
   flag,
   keyPrefix,
+  networks,
   oneOf,
   originUrl,
   redisUrl,
@@ -45,6 +46,18 @@ export const distributedSchemas = {
         min: 1,
         timer: true,
       }).prefault('5s'),
+      redirect: z
+        .strictObject({
+          networks: networks('Clients from here are sent to the bucket for what it has. None: nobody is.').prefault([]),
+          minBytes: size('Smaller blobs are answered here all the same.', { min: 0 }).prefault('1MiB'),
+          ttl: duration('How long such a URL is valid. Each client has at least half of it to begin.', {
+            min: 60_000,
+            timer: true,
+          }).prefault('15m'),
+          endpoint: url('Origin of the service as those clients reach it. Default: s3.endpoint.').optional(),
+        })
+        .prefault({})
+        .meta({ description: 'Clients that read from the bucket themselves.' }),
     })
     .optional()
     .meta({ description: 'The bucket of blobs that replicas share.' }),

@@ -16,7 +16,7 @@ export function createReport({
 }): (exchange: Exchange) => void {
   return exchange => {
     const now = performance.now()
-    const { req, res, upstream, kind, outcome, bytes } = exchange
+    const { req, res, upstream, kind, outcome, bytes, redirectedBytes } = exchange
     const seconds = (now - exchange.startedAt) / 1000
     const aborted = !exchange.complete && !exchange.cut
     const firstByteSeconds =
@@ -24,7 +24,18 @@ export function createReport({
     const method = req.method ?? ''
     // 499: the client left first, as nginx and distribution log it (P-120).
     const status = aborted ? 499 : res.statusCode
-    metrics.request({ upstream, kind, method, status, outcome, bytes, firstByteSeconds, seconds, aborted })
+    metrics.request({
+      upstream,
+      kind,
+      method,
+      status,
+      outcome,
+      bytes,
+      redirectedBytes,
+      firstByteSeconds,
+      seconds,
+      aborted,
+    })
     const failed = exchange.error !== undefined && !(exchange.error instanceof ClientGone) && !aborted
     if (!access && !failed) return
     const line: Record<string, unknown> = {
@@ -40,6 +51,7 @@ export function createReport({
       client: req.socket.remoteAddress,
       agent: req.headers['user-agent']?.slice(0, 200),
     }
+    if (redirectedBytes > 0) line.redirectedBytes = redirectedBytes
     if (exchange.cut) line.cut = true
     if (failed) line.error = describeError(exchange.error)
     if (failed && (exchange.cut || status >= 500)) log.warn(line, 'request')

@@ -32,6 +32,8 @@ export type RequestEvent = {
   readonly outcome: Outcome
   /** Body bytes written. */
   readonly bytes: number
+  /** Body bytes that the client was sent to the bucket for. */
+  readonly redirectedBytes?: number
   /** From the request's arrival to its first body byte; undefined when there was none. */
   readonly firstByteSeconds: number | undefined
   readonly seconds: number

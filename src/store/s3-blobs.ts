@@ -10,15 +10,18 @@ import { createS3Client, request, type S3Api } from './s3-client.ts'
 import { S3Error } from './s3-error.ts'
 import { keyOf } from './s3-key.ts'
 import { endLeftovers } from './s3-leftovers.ts'
+import { S3Links } from './s3-links.ts'
 import { S3Presence } from './s3-presence.ts'
 import { assumedAbilities, type BucketAbilities, probeBucket } from './s3-probe.ts'
 import { type PendingUpload, S3Queue } from './s3-queue.ts'
 import { S3Reader } from './s3-reader.ts'
 import { upload, type UploadOutcome } from './s3-upload.ts'
 import { type Pauses, S3Uploader } from './s3-uploader.ts'
-import type { BlobStore, SharedBlob, SharedBlobs } from './stores.ts'
+import type { BlobLink, BlobLinks, BlobStore, SharedBlob, SharedBlobs } from './stores.ts'
 
 const headTimeoutMs = 5_000
+/** A client that could be redirected waits no longer than this to learn whether it is: it can be served at once without. */
+const linkWaitMs = 1_000
 const defaultPauses: Pauses = { firstMs: 500, longestMs: 60_000 }
 /** Names of pending uploads cost little; beyond that the bucket has been away for days and the disk has evicted most of them. */
 const defaultMaxPending = 100_000
@@ -37,7 +40,7 @@ export type S3BlobsOptions = {
 }
 
 /** {@link SharedBlobs} in a bucket, with what only those who put things together need. */
-export interface S3SharedBlobs extends SharedBlobs {
+export interface S3SharedBlobs extends SharedBlobs, BlobLinks {
   /** True while the blob still has to be uploaded: hand it to the hot tier, which then evicts it last. */
   isPending(digest: Digest): boolean
   /** What the bucket can do, as far as it was found out. */
@@ -67,6 +70,7 @@ class S3Blobs implements S3SharedBlobs {
   readonly #uploader: S3Uploader
   readonly #breaker: S3Breaker
   readonly #presence: S3Presence
+  readonly #links: S3Links | undefined
   readonly #heads = new Map<Digest, Promise<number | undefined>>()
   /** Those that could not be deleted when they were to be: their next upload overwrites them, whatever size they have. */
   readonly #distrusted = new LRUCache<Digest, true>({ max: 10_000 })
@@ -84,6 +88,8 @@ class S3Blobs implements S3SharedBlobs {
     this.#breaker = new S3Breaker(clock)
     this.#reader = new S3Reader({ api: this.#api, clock, onBodyFailure: error => this.#breaker.report(error) })
     this.#presence = new S3Presence(clock)
+    const { redirect } = config
+    this.#links = redirect && new S3Links({ config, redirect, clock, client: this.#api.client })
     this.#uploader = new S3Uploader({
       queue,
       clock,
@@ -122,6 +128,13 @@ class S3Blobs implements S3SharedBlobs {
     const blob = await this.#breaker.run(() => this.#reader.open(digest, options, this.abilities().absentIs403))
     this.#presence.set(digest, blob?.size)
     return blob
+  }
+
+  async link(digest: Digest, signal?: AbortSignal): Promise<BlobLink | undefined> {
+    if (!this.#links || this.#distrusted.has(digest) || this.isPending(digest)) return undefined
+    const size = await within(linkWaitMs, this.size(digest, signal))
+    const url = size === undefined ? undefined : await this.#links.urlOf(digest)
+    return url === undefined || size === undefined ? undefined : { url, size }
   }
 
   enqueue(digest: Digest, size: number): void {
@@ -190,6 +203,7 @@ class S3Blobs implements S3SharedBlobs {
     await this.#uploader.close()
     await Promise.allSettled([...this.#background, ...this.#heads.values()])
     await this.#reader.close()
+    this.#links?.close()
     this.#api.client.destroy()
   }
 
@@ -256,6 +270,18 @@ class S3Blobs implements S3SharedBlobs {
       })
       .finally(() => this.#background.delete(running))
     this.#background.add(running)
+  }
+}
+
+/** Undefined when it takes longer; what it comes to then is nobody's. */
+async function within<T>(ms: number, work: Promise<T>): Promise<T | undefined> {
+  const late = Promise.withResolvers<undefined>()
+  const timer = setTimeout(() => late.resolve(undefined), ms)
+  work.catch(() => undefined)
+  try {
+    return await Promise.race([work, late.promise])
+  } finally {
+    clearTimeout(timer)
   }
 }
 
