@@ -9,6 +9,7 @@ import { blobUnknown, RegistryError, unavailable } from '../oci/errors.ts'
 import type { ByteRange } from '../oci/range.ts'
 import type { Target } from '../routing/target.ts'
 import type { BlobLink, BlobLinks, BlobStore, OpenBlob, SharedBlobs, Spool, SpoolFile } from '../store/stores.ts'
+import { within } from '../store/within.ts'
 import { type Upstream, UpstreamError } from '../upstream/upstream.ts'
 import type { BlobReader } from './blob-reader.ts'
 import { BlobSource } from './blob-source.ts'
@@ -63,6 +64,8 @@ type Wanted = { readonly target: Target; readonly digest: Digest; readonly signa
 
 /** "Not there" is remembered for seconds, so that a client that insists does not become upstream's problem (P-100). */
 const negativeMs = 5_000
+/** A client that is to be cut waits this long for the wrong object to be gone, so that it does not meet it again. */
+const removalMs = 2_000
 
 /**
  * Blobs by digest, on behalf of a repository: from the store, from the download that is running, or from one that is started.
@@ -162,7 +165,7 @@ export class Blobs {
   async linkTo(
     target: Target,
     digest: Digest,
-    { minBytes, signal }: { readonly minBytes: number; readonly signal: AbortSignal },
+    { minBytes }: { readonly minBytes: number },
   ): Promise<BlobLink | undefined> {
     const { links, rights } = this.#deps
     const expected = this.#expected.get(keyOf(target, digest))
@@ -171,7 +174,7 @@ export class Blobs {
     // What comes from elsewhere was not there a moment ago.
     if (fill && fill.began !== 'shared') return undefined
     if ((await rights.mayReadBlob(target, digest)) !== 'yes') return undefined
-    const link = await this.#tolerate('shared.link', links.link(digest, signal))
+    const link = await this.#tolerate('shared.link', links.link(digest))
     if (!link || link.size < minBytes || link.size !== (expected ?? link.size)) return undefined
     return link
   }
@@ -272,8 +275,8 @@ export class Blobs {
         this.#missing.delete(keyOf(target, digest))
         rights.confirmed(target, digest).catch((error: unknown) => observer.storeFailed('link', error))
       },
-      onWrongBytes: origin => {
-        if (origin.kind === 'shared') void this.#removeShared(digest)
+      onWrongBytes: async ({ kind }) => {
+        if (kind === 'shared') await within(removalMs, this.#removeShared(digest))
       },
     })
     const fill: Fill = new Fill({

@@ -59,8 +59,7 @@ export async function getBlob(deps: BlobRouteDeps, request: BlobRequest): Promis
 async function redirectBlob({ blobs, redirect }: BlobRouteDeps, request: BlobRequest): Promise<boolean> {
   const { exchange, target, digest } = request
   if (!redirect?.isFor(exchange.req)) return false
-  const { minBytes } = redirect
-  const link = await blobs.linkTo(target, digest, { minBytes, signal: exchange.signal })
+  const link = await blobs.linkTo(target, digest, redirect)
   if (!link) return false
   const wanted = wantedRange(exchange, digest, link.size)
   // The service answers several ranges with the whole object.

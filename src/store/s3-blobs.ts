@@ -15,13 +15,17 @@ import { S3Presence } from './s3-presence.ts'
 import { assumedAbilities, type BucketAbilities, probeBucket } from './s3-probe.ts'
 import { type PendingUpload, S3Queue } from './s3-queue.ts'
 import { S3Reader } from './s3-reader.ts'
+import { saysOtherwise } from './s3-object.ts'
 import { upload, type UploadOutcome } from './s3-upload.ts'
 import { type Pauses, S3Uploader } from './s3-uploader.ts'
+import { within } from './within.ts'
 import type { BlobLink, BlobLinks, BlobStore, SharedBlob, SharedBlobs } from './stores.ts'
 
 const headTimeoutMs = 5_000
 /** A client that could be redirected waits no longer than this to learn whether it is: it can be served at once without. */
 const linkWaitMs = 1_000
+/** Nobody can look after a client that was sent away, so what it is sent to was seen lately: another replica may have deleted it. */
+const linkPresenceMs = 30_000
 const defaultPauses: Pauses = { firstMs: 500, longestMs: 60_000 }
 /** Names of pending uploads cost little; beyond that the bucket has been away for days and the disk has evicted most of them. */
 const defaultMaxPending = 100_000
@@ -110,7 +114,10 @@ class S3Blobs implements S3SharedBlobs {
     if (signal?.aborted === true)
       return Promise.reject(new S3Error('cancelled', 'the bucket: not asked', signal.reason))
     const known = this.#presence.get(digest)
-    if (known !== undefined) return Promise.resolve(known.size)
+    return known === undefined ? this.#look(digest) : Promise.resolve(known.size)
+  }
+
+  #look(digest: Digest): Promise<number | undefined> {
     const running = this.#heads.get(digest)
     if (running !== undefined) return running
     // Shared by all who ask meanwhile, so the signal of one of them does not end it; it takes a few seconds at most.
@@ -125,14 +132,17 @@ class S3Blobs implements S3SharedBlobs {
   ): Promise<SharedBlob | undefined> {
     const known = this.#presence.get(digest)
     if (known !== undefined && known.size === undefined) return undefined
+    // It had wrong bytes and could not be deleted: until it is replaced it is as if it were not there.
+    if (this.#distrusted.has(digest)) return undefined
     const blob = await this.#breaker.run(() => this.#reader.open(digest, options, this.abilities().absentIs403))
     this.#presence.set(digest, blob?.size)
     return blob
   }
 
-  async link(digest: Digest, signal?: AbortSignal): Promise<BlobLink | undefined> {
+  async link(digest: Digest): Promise<BlobLink | undefined> {
     if (!this.#links || this.#distrusted.has(digest) || this.isPending(digest)) return undefined
-    const size = await within(linkWaitMs, this.size(digest, signal))
+    const seen = this.#presence.get(digest, linkPresenceMs)
+    const size = seen ? seen.size : await within(linkWaitMs, this.#look(digest))
     const url = size === undefined ? undefined : await this.#links.urlOf(digest)
     return url === undefined || size === undefined ? undefined : { url, size }
   }
@@ -210,7 +220,11 @@ class S3Blobs implements S3SharedBlobs {
   async #head(digest: Digest): Promise<number | undefined> {
     const { client, config } = this.#api
     const { signal } = this.#closing
-    const command = new HeadObjectCommand({ Bucket: config.bucket, Key: keyOf(config.prefix, digest) })
+    const command = new HeadObjectCommand({
+      Bucket: config.bucket,
+      Key: keyOf(config.prefix, digest),
+      ChecksumMode: 'ENABLED',
+    })
     const answer = await this.#breaker
       .run(() =>
         request(this.#api, { operation: 'head', timeoutMs: headTimeoutMs, signal }, options =>
@@ -218,8 +232,9 @@ class S3Blobs implements S3SharedBlobs {
         ).catch((error: unknown) => this.#undefinedWhenForbidden(error)),
       )
       .catch(undefinedWhenAbsent)
-    this.#presence.set(digest, answer?.ContentLength)
-    return answer?.ContentLength
+    const size = answer && !saysOtherwise(answer, digest) ? answer.ContentLength : undefined
+    this.#presence.set(digest, size)
+    return size
   }
 
   #undefinedWhenForbidden(error: unknown): undefined {
@@ -270,18 +285,6 @@ class S3Blobs implements S3SharedBlobs {
       })
       .finally(() => this.#background.delete(running))
     this.#background.add(running)
-  }
-}
-
-/** Undefined when it takes longer; what it comes to then is nobody's. */
-async function within<T>(ms: number, work: Promise<T>): Promise<T | undefined> {
-  const late = Promise.withResolvers<undefined>()
-  const timer = setTimeout(() => late.resolve(undefined), ms)
-  work.catch(() => undefined)
-  try {
-    return await Promise.race([work, late.promise])
-  } finally {
-    clearTimeout(timer)
   }
 }
 

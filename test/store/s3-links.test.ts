@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import type { RedirectConfig } from '../../src/config/config.ts'
 import { digestOf } from '../../src/oci/digest.ts'
@@ -40,8 +40,37 @@ describe('links into the bucket', () => {
     await shared.idle()
     expect(await shared.link(digestOf(randomBytes(10)))).toBeUndefined()
     bucket.break('DELETE', { kind: 'status', status: 403, code: 'AccessDenied' })
-    await expect(shared.delete(digest)).rejects.toThrow()
+    await expect(shared.delete(digest)).rejects.toMatchObject({ reason: 'denied' })
     expect(await shared.link(digest)).toBeUndefined()
+  })
+
+  it('P-63: what was seen a while ago is looked at again: another replica may have deleted it', async () => {
+    const bucket = await fakeBucket()
+    const { shared, clock } = await openedWithBlob(bucket)
+    await shared.idle()
+    expect(await shared.link(digest)).toBeDefined()
+    bucket.objects.clear()
+    clock.advance(30_001)
+    expect(await shared.link(digest)).toBeUndefined()
+  })
+
+  it('F-54, P-63: nobody is sent to an object of which the service says that it holds other bytes', async () => {
+    const bucket = await fakeBucket()
+    const { shared, clock, stores } = await openedWithBlob(bucket)
+    await shared.idle()
+    const [[key, object] = ['', { bytes: Buffer.alloc(0), headers: {} }]] = bucket.objects
+    const other = randomBytes(bytes.length)
+    const checksum = createHash('sha256').update(other).digest('base64')
+    bucket.objects.set(key, { bytes: other, headers: { ...object.headers, 'x-amz-checksum-sha256': checksum } })
+    clock.advance(30_001)
+    expect(await shared.link(digest)).toBeUndefined()
+    // It is overwritten by whoever has the right bytes.
+    expect(await stores.blobs.size(digest)).toBe(bytes.length)
+    clock.advance(300_001)
+    shared.enqueue(digest, bytes.length)
+    await shared.idle()
+    expect(bucket.objects.get(key)?.bytes.equals(bytes)).toBe(true)
+    expect(await shared.link(digest)).toBeDefined()
   })
 
   it('P-65: one URL serves for half of its life, so that each client has the other half', async () => {
