@@ -5,6 +5,7 @@ import type { S3Config } from '../config/config.ts'
 import type { Log } from '../log/log.ts'
 import type { Observer } from '../log/observer.ts'
 import type { Digest } from '../oci/digest.ts'
+import type { Wait } from './hedged.ts'
 import { S3Breaker } from './s3-breaker.ts'
 import { createS3Client, request, type S3Api } from './s3-client.ts'
 import { S3Error } from './s3-error.ts'
@@ -21,7 +22,9 @@ import { type Pauses, S3Uploader } from './s3-uploader.ts'
 import { within } from './within.ts'
 import type { BlobLink, BlobLinks, BlobStore, SharedBlob, SharedBlobs } from './stores.ts'
 
-const headTimeoutMs = 5_000
+/** A client may wait for it, and can be served from elsewhere. */
+const headTimeoutMs = 2_000
+const deleteTimeoutMs = 5_000
 /** A client that could be redirected waits no longer than this to learn whether it is: it can be served at once without. */
 const linkWaitMs = 1_000
 /** Nobody can look after a client that was sent away, so what it is sent to was seen lately: another replica may have deleted it. */
@@ -41,6 +44,8 @@ export type S3BlobsOptions = {
   readonly log?: Log
   readonly maxPending?: number
   readonly pauses?: Pauses
+  /** How time passes while the bucket does not answer. */
+  readonly wait?: Wait
 }
 
 /** {@link SharedBlobs} in a bucket, with what only those who put things together need. */
@@ -90,7 +95,12 @@ class S3Blobs implements S3SharedBlobs {
     this.#queue = queue
     this.#api = { client: createS3Client(config), config, observer }
     this.#breaker = new S3Breaker(clock)
-    this.#reader = new S3Reader({ api: this.#api, clock, onBodyFailure: error => this.#breaker.report(error) })
+    this.#reader = new S3Reader({
+      api: this.#api,
+      clock,
+      onBodyFailure: error => this.#breaker.report(error),
+      wait: options.wait,
+    })
     this.#presence = new S3Presence(clock)
     const { redirect } = config
     this.#links = redirect && new S3Links({ config, redirect, clock, client: this.#api.client })
@@ -165,7 +175,9 @@ class S3Blobs implements S3SharedBlobs {
     const command = new DeleteObjectCommand({ Bucket: config.bucket, Key: keyOf(config.prefix, digest) })
     await this.#breaker
       .run(() =>
-        request(this.#api, { operation: 'delete', timeoutMs: headTimeoutMs }, options => client.send(command, options)),
+        request(this.#api, { operation: 'delete', timeoutMs: deleteTimeoutMs }, options =>
+          client.send(command, options),
+        ),
       )
       .catch(undefinedWhenAbsent)
     this.#distrusted.delete(digest)

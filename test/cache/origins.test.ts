@@ -21,7 +21,7 @@ async function setUpShared({
   return { ...setup, shared, bytes, digest }
 }
 
-const link = (setup: Awaited<ReturnType<typeof setUp>>, digest: Digest): Promise<void> =>
+const link = (setup: Pick<Awaited<ReturnType<typeof setUp>>, 'stores'>, digest: Digest): Promise<void> =>
   setup.stores.metadata.putLinks(target.upstream, target.repository, [digest], 'confirmed')
 
 const unreachable = new UpstreamError('unavailable', 'puppet.test', 'connect', 'nobody is there')
@@ -183,7 +183,7 @@ describe('the shared store as an origin', () => {
     const { shared, bytes, digest } = first
     shared.objects.set(digest, bytesOf(bytes.length, 99))
     const second = await setUp({ wrap: () => ({ shared }) })
-    await link({ ...second, shared, bytes, digest }, digest)
+    await link(second, digest)
     const removal = Promise.withResolvers<void>()
     shared.deleting = removal.promise
     let cut = false

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { expect, onTestFinished } from 'vitest'
 import type { S3Config } from '../../src/config/config.ts'
 import type { Digest } from '../../src/oci/digest.ts'
+import type { Wait } from '../../src/store/hedged.ts'
 import { openEmbeddedStores } from '../../src/store/embedded.ts'
 import { openS3Blobs, type S3SharedBlobs } from '../../src/store/s3-blobs.ts'
 import { digestOfKey } from '../../src/store/s3-key.ts'
@@ -50,6 +51,8 @@ export type S3Opening = {
   readonly aheadMs?: number
   readonly maxBytes?: number
   readonly maxPending?: number
+  /** How time passes while the bucket does not answer. */
+  readonly wait?: Wait
   readonly pauses?: { readonly firstMs: number; readonly longestMs: number }
 }
 
@@ -84,6 +87,7 @@ export async function openedS3(opening: S3Opening) {
     observer: all,
     pauses: opening.pauses ?? { firstMs: 5, longestMs: 20 },
     ...(maxPending !== undefined && { maxPending }),
+    ...(opening.wait && { wait: opening.wait }),
   })
   pinned = digest => shared.isPending(digest)
   const close = async (): Promise<void> => {
