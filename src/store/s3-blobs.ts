@@ -6,6 +6,7 @@ import type { Log } from '../log/log.ts'
 import type { Observer } from '../log/observer.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Wait } from './hedged.ts'
+import { type BlobPages, S3Backlog } from './s3-backlog.ts'
 import { S3Breaker } from './s3-breaker.ts'
 import { createS3Client, request, type S3Api } from './s3-client.ts'
 import { S3Error } from './s3-error.ts'
@@ -42,6 +43,8 @@ export type S3BlobsOptions = {
   readonly clock: Clock
   readonly observer: Observer
   readonly log?: Log
+  /** What lies in the hot tier: what of it is not in the bucket is uploaded, once. */
+  readonly existing?: BlobPages
   readonly maxPending?: number
   readonly pauses?: Pauses
   /** How time passes while the bucket does not answer. */
@@ -68,6 +71,7 @@ export async function openS3Blobs(options: S3BlobsOptions): Promise<S3SharedBlob
   const blobs = new S3Blobs(options, queue)
   blobs.resume(pending)
   blobs.tidy(multiparts)
+  await blobs.takeUpBacklog()
   return blobs
 }
 
@@ -80,6 +84,7 @@ class S3Blobs implements S3SharedBlobs {
   readonly #breaker: S3Breaker
   readonly #presence: S3Presence
   readonly #links: S3Links | undefined
+  readonly #backlog: S3Backlog | undefined
   readonly #heads = new Map<Digest, Promise<number | undefined>>()
   /** Those that could not be deleted when they were to be: their next upload overwrites them, whatever size they have. */
   readonly #distrusted = new LRUCache<Digest, true>({ max: 10_000 })
@@ -104,6 +109,18 @@ class S3Blobs implements S3SharedBlobs {
     this.#presence = new S3Presence(clock)
     const { redirect } = config
     this.#links = redirect && new S3Links({ config, redirect, clock, client: this.#api.client })
+    const { existing, log } = options
+    this.#backlog =
+      existing &&
+      new S3Backlog({
+        directory: options.queueDir,
+        config,
+        pages: existing,
+        hasRoom: () => this.#closed === undefined && this.#uploader.pending().uploads < config.uploads,
+        add: ({ digest, size }) => this.enqueue(digest, size),
+        failed: error => observer.storeFailed('s3.backlog', error),
+        log,
+      })
     this.#uploader = new S3Uploader({
       queue,
       clock,
@@ -114,8 +131,9 @@ class S3Blobs implements S3SharedBlobs {
       done: (upload, outcome) => this.#uploaded(upload, outcome),
       failed: ({ digest }, error, final) => {
         observer.storeFailed(final ? 's3.upload_given_up' : 's3.upload', error)
-        if (final) options.log?.warn({ digest, error }, 'a blob is not uploaded: the bucket refuses it')
+        if (final) log?.warn({ digest, error }, 'a blob is not uploaded: the bucket refuses it')
       },
+      ended: () => this.#backlog?.pump(),
       unsaved: error => observer.storeFailed('s3.queue', error),
     })
   }
@@ -210,6 +228,11 @@ class S3Blobs implements S3SharedBlobs {
     for (const left of pending) this.#uploader.add(left, { saved: true })
   }
 
+  /** Begins with what was on the disk before there was a bucket. Never rejects, and waits for nothing but a small file. */
+  async takeUpBacklog(): Promise<void> {
+    await this.#backlog?.start()
+  }
+
   /** Finds out what the bucket can do and ends what an earlier process began, in the background. */
   tidy(multiparts: Parameters<typeof endLeftovers>[1]): void {
     const { clock } = this.#options
@@ -223,6 +246,7 @@ class S3Blobs implements S3SharedBlobs {
   async #close(): Promise<void> {
     this.#closing.abort()
     await this.#uploader.close()
+    await this.#backlog?.close()
     await Promise.allSettled([...this.#background, ...this.#heads.values()])
     await this.#reader.close()
     this.#links?.close()

@@ -51,6 +51,8 @@ export type S3Opening = {
   readonly aheadMs?: number
   readonly maxBytes?: number
   readonly maxPending?: number
+  /** Uploads what is in the directory already. */
+  readonly backlog?: boolean
   /** How time passes while the bucket does not answer. */
   readonly wait?: Wait
   readonly pauses?: { readonly firstMs: number; readonly longestMs: number }
@@ -82,6 +84,7 @@ export async function openedS3(opening: S3Opening) {
   const shared = await openS3Blobs({
     config,
     local: stores.blobs,
+    ...(opening.backlog === true && { existing: (after, limit) => stores.page(after, limit) }),
     queueDir: join(dataDir, 'uploads'),
     clock,
     observer: all,
