@@ -3,8 +3,8 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   test: {
     // Real servers and real processes: a test that hangs is a bug, so time is bounded, and nothing is retried.
-    testTimeout: 30_000,
-    hookTimeout: 60_000,
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
     retry: 0,
     pool: 'forks',
     maxWorkers: 2,
