@@ -26,9 +26,11 @@ import { orphansAreLikely, startRun } from './runs.ts'
 import { SpoolDirectory } from './spool-directory.ts'
 import { Sqlite } from './sqlite.ts'
 import { SqliteMetadata } from './sqlite-metadata.ts'
+import { SqliteTotals } from './sqlite-totals.ts'
 import type { BlobStore, MetadataStore, Spool, StorageUsage } from './stores.ts'
 import { Sweep } from './sweep.ts'
 import { TagTable } from './tag-table.ts'
+import type { Totals } from './totals.ts'
 
 export type EmbeddedOptions = {
   /** Created when missing. One process at a time. */
@@ -47,6 +49,7 @@ export type EmbeddedStores = {
   readonly blobs: BlobStore
   readonly spool: Spool
   readonly metadata: MetadataStore
+  readonly totals: Totals
   usage(): StorageUsage
   /** Resolves when the work in the background (adopting files, trimming to the budget) that is known now is done. */
   settled(): Promise<void>
@@ -195,6 +198,7 @@ export async function openEmbeddedStores({
       blobs,
       spool,
       metadata,
+      totals: new SqliteTotals(sqlite),
       usage: () => {
         const { blobs: count, blobBytes, manifests: manifestCount, manifestBytes } = counters()
         return {
