@@ -56,7 +56,9 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       bucket = await openS3Blobs({ config: config.s3, local: embedded.blobs, queueDir, clock, observer, log })
       closing.push(() => bucket?.close())
     }
-    const { metadata, leases, totals, state } = config.redis ? await openRedis(options, closing) : local(embedded, clock)
+    const { metadata, leases, totals, state } = config.redis
+      ? await openRedis(options, closing)
+      : local(embedded, clock)
     const records = bucket ? await archived({ metadata, bucket, options, closing }) : metadata
     return {
       blobs: bucket && config.hotTier?.maxBytes === 0 ? passing(embedded, bucket, observer, closing) : embedded.blobs,

@@ -65,7 +65,7 @@ export const pricingSchema = z
         description: 'What a GiB from an upstream costs, by its name.',
       },
       readLinks,
-    ).prefault({}),
+    ).optional(),
     crossZone: priced(
       { ...linkForm, description: 'What a GiB costs that one replica reads from another.' },
       readLink,
@@ -90,9 +90,9 @@ type PricingInput = NonNullable<z.output<typeof pricingSchema>>
 
 /** Prices by upstream. Reports links of upstreams that are not configured. */
 export function readPricing(input: PricingInput, upstreams: readonly string[], report: Report): PricingConfig {
-  for (const name of Object.keys(input.links)) checkUpstream(name, upstreams, report)
+  for (const name of Object.keys(input.links ?? {})) checkUpstream(name, upstreams, report)
   const links = upstreams.flatMap(name => {
-    const price = input.links[name] ?? input.default
+    const price = input.links?.[name] ?? input.default
     return price ? [[name, price] as const] : []
   })
   const { currency, crossZone, bucket } = input

@@ -102,7 +102,7 @@ export async function openEmbeddedStores({
       // The disk holds a removed blob until its last reader has closed it.
       published: () => published() + blobs.bytesLingering,
       inUse: () => blobs.bytesInUse + blobs.bytesLingering,
-      evict: bytes => evict(bytes),
+      evict: (bytes, reason) => evict(bytes, reason),
       writable: () => writableBytes(directory),
     })
     const spool = new SpoolDirectory({
@@ -138,12 +138,12 @@ export async function openEmbeddedStores({
       blobs,
       manifests,
       isPinned,
-      evicted: (count, bytes) => observer.evicted(count, bytes),
+      evicted: (count, bytes, reason) => observer.evicted(count, bytes, reason),
     })
 
     const forgetRemoved = async ({ removed, bytes, lacking }: RoomMade): Promise<void> => {
       for (const digest of removed) await blobs.delete(digest)
-      if (removed.length > 0) observer.evicted(removed.length, bytes)
+      if (removed.length > 0) observer.evicted(removed.length, bytes, 'disk')
       if (lacking !== undefined)
         failed(
           'start',

@@ -99,7 +99,7 @@ export class RedisTotals implements Totals {
     const hashes = await this.#connection.run('read', commands =>
       Promise.all([commands.hget(this.#keys.months, beganField), ...keys.map(key => commands.hgetall(key))]),
     )
-    const [beganText, ...fields] = hashes as [string | null, ...Record<string, string>[]]
+    const [beganText, ...fields] = hashes
     const from = periodsOf(since)[span]
     const all = fields.flatMap(entriesOf)
     const result = { began: numberOf(beganText), entries: all.filter(({ period }) => period >= from) }
