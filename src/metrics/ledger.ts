@@ -91,7 +91,10 @@ export class Ledger {
     const batch = (this.#pending ??= this.#nextBatch())
     if (!batch) return
     await this.#options.totals.add(batch)
-    this.#stored = { began: this.#stored.began ?? batch.began, entries: withBatch('months', this.#stored.entries, batch) }
+    this.#stored = {
+      began: this.#stored.began ?? batch.began,
+      entries: withBatch('months', this.#stored.entries, batch),
+    }
     this.#pending = undefined
   }
 
