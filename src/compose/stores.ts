@@ -75,6 +75,7 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
 // Their clients take memory and time to start, and most installations have neither: they are loaded where they are used.
 async function importRedis() {
   return {
+    ...(await import('../store/redis-client.ts')),
     ...(await import('../store/redis-connection.ts')),
     ...(await import('../store/redis-leases.ts')),
     ...(await import('../store/redis-metadata.ts')),
@@ -111,12 +112,12 @@ async function openRedis(
   closing: (() => Promise<void> | void)[],
 ): Promise<Records> {
   if (!config) throw new Error('no Redis is configured')
-  const { RedisConnection, RedisLeases, openRedisMetadata } = await importRedis()
+  const { RedisConnection, RedisLeases, openRedisMetadata, patienceMs } = await importRedis()
   const connection = new RedisConnection({ config, observer, log })
   closing.push(() => connection.close())
   const metadata = await openRedisMetadata({ config, clock, observer, log, connection })
   closing.push(() => metadata.close())
-  const leases = new RedisLeases({ connection, keyPrefix: config.keyPrefix })
+  const leases = new RedisLeases({ connection, keyPrefix: config.keyPrefix, patienceMs: patienceMs(config) })
   return { metadata, leases, state: () => connection.state() }
 }
 
