@@ -187,6 +187,7 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
     // Not the store: between its last byte and its publication a blob is only there.
     blobs,
     rights,
+    questions: stores.questions,
     clock,
     observer,
     offline,

@@ -6,6 +6,7 @@ import type { Observer } from '../log/observer.ts'
 import { type EmbeddedStores, openEmbeddedStores } from '../store/embedded.ts'
 import type { Leases } from '../store/leases.ts'
 import { LocalLeases } from '../store/local-leases.ts'
+import type { Questions } from '../store/questions.ts'
 import { PassingBlobs } from '../store/passing-blobs.ts'
 import type { RedisState } from '../store/redis-connection.ts'
 import type { S3SharedBlobs } from '../store/s3-blobs.ts'
@@ -25,6 +26,8 @@ export type Stores = {
   readonly metadata: MetadataStore
   readonly shared: SharedBlobs | undefined
   readonly leases: Leases
+  /** Undefined: no other replica would tell. */
+  readonly questions: Questions | undefined
   usage(): StorageUsage
   /** Undefined: there is no Redis. */
   redis(): RedisState | undefined
@@ -54,7 +57,7 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       bucket = await openS3Blobs({ config: config.s3, local: embedded.blobs, queueDir, clock, observer, log })
       closing.push(() => bucket?.close())
     }
-    const { metadata, leases, state } = config.redis ? await openRedis(options, closing) : local(embedded, clock)
+    const { metadata, leases, questions, state } = config.redis ? await openRedis(options, closing) : local(embedded, clock)
     const records = bucket ? await archived({ metadata, bucket, options, closing }) : metadata
     return {
       blobs: bucket && config.hotTier?.maxBytes === 0 ? passing(embedded, bucket, observer, closing) : embedded.blobs,
@@ -62,6 +65,7 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       metadata: records,
       shared: bucket,
       leases,
+      questions,
       usage: () => embedded.usage(),
       redis: state,
       close,
@@ -79,6 +83,7 @@ async function importRedis() {
     ...(await import('../store/redis-connection.ts')),
     ...(await import('../store/redis-leases.ts')),
     ...(await import('../store/redis-metadata.ts')),
+    ...(await import('../store/redis-questions.ts')),
   }
 }
 
@@ -98,12 +103,14 @@ function budgetOf({ s3, hotTier, storage }: Config): number {
 type Records = {
   readonly metadata: MetadataStore
   readonly leases: Leases
+  readonly questions: Questions | undefined
   readonly state: () => RedisState | undefined
 }
 
 const local = ({ metadata }: EmbeddedStores, clock: Clock): Records => ({
   metadata,
   leases: new LocalLeases({ clock }),
+  questions: undefined,
   state: () => undefined,
 })
 
@@ -112,13 +119,14 @@ async function openRedis(
   closing: (() => Promise<void> | void)[],
 ): Promise<Records> {
   if (!config) throw new Error('no Redis is configured')
-  const { RedisConnection, RedisLeases, openRedisMetadata, patienceMs } = await importRedis()
+  const { RedisConnection, RedisLeases, RedisQuestions, openRedisMetadata, patienceMs } = await importRedis()
   const connection = new RedisConnection({ config, observer, log })
   closing.push(() => connection.close())
   const metadata = await openRedisMetadata({ config, clock, observer, log, connection })
   closing.push(() => metadata.close())
   const leases = new RedisLeases({ connection, keyPrefix: config.keyPrefix, patienceMs: patienceMs(config) })
-  return { metadata, leases, state: () => connection.state() }
+  const questions = new RedisQuestions({ connection, keyPrefix: config.keyPrefix })
+  return { metadata, leases, questions, state: () => connection.state() }
 }
 
 /** Records that outlive Redis and this disk, because they rest in the bucket too. */
