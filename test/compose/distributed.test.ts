@@ -4,8 +4,10 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
+import type { Clock } from '../../src/clock.ts'
 import type { Config } from '../../src/config/config.ts'
 import { hexOf } from '../../src/oci/digest.ts'
+import { FakeClock } from '../fakes/clock.ts'
 import type { FakeImage } from '../fakes/image.ts'
 import { startTestLayover, type TestLayover } from '../fakes/layover.ts'
 import { freePorts, redisConfig, RedisServer } from '../fakes/redis.ts'
@@ -34,8 +36,8 @@ async function redisServer(): Promise<RedisServer> {
   return redis
 }
 
-async function layoverWith(registry: FakeRegistry, config: Parts): Promise<TestLayover> {
-  const layover = await startTestLayover({ upstreams: { 'fake.test': registry }, config })
+async function layoverWith(registry: FakeRegistry, config: Parts, clock?: Clock): Promise<TestLayover> {
+  const layover = await startTestLayover({ upstreams: { 'fake.test': registry }, config, ...(clock && { clock }) })
   onTestFinished(() => layover.close())
   return layover
 }
@@ -206,6 +208,36 @@ describe('the records in the bucket', () => {
     await redis.admin.flushall()
     const second = await layoverWith(registry, config)
     expect((await pull(second, image)).outcomes).toEqual(['hit', 'hit', 'hit', 'hit'])
+  })
+})
+
+describe('replicas that tell each other what upstream said', () => {
+  it('P-47: ask once for a manifest, and later once whether its tag is still the same', async () => {
+    const { registry, image } = await registryWith()
+    const redis = await redisServer()
+    // Its time stands still while they wait for each other, however busy the machine is.
+    const clock = new FakeClock()
+    const config = { redis: { ...urlOf(redis), commandTimeoutMs: 5_000 } }
+    const replicas = await Promise.all([1, 2, 3].map(() => layoverWith(registry, config, clock)))
+    const manifests = async (reference: string): Promise<string[]> => {
+      const before = registry.requests.length
+      const answers = replicas.flatMap(({ url }) =>
+        [1, 2].map(async () => {
+          const answer = await fetch(`${url}/v2/library/app/manifests/${reference}`)
+          expect(Buffer.from(await answer.arrayBuffer()).equals(image.manifestBytes)).toBe(true)
+        }),
+      )
+      await Promise.all(answers)
+      return registry.requests.slice(before).map(({ method }) => method)
+    }
+    expect(await manifests('latest')).toEqual(['GET'])
+    clock.advance(300_001)
+    expect(await manifests('latest')).toEqual(['HEAD'])
+    expect(await manifests(image.digest)).toEqual([])
+    // The records are lost: what is in memory needs none of them.
+    await redis.admin.flushall()
+    expect(await manifests('latest')).toEqual([])
+    expect(await manifests(image.digest)).toEqual([])
   })
 })
 
