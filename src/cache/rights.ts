@@ -49,7 +49,7 @@ const rememberedLinks = 65_536
 
 export function createRights(deps: RightsDependencies): ManifestRights {
   const metadata = forgivingMetadata(deps.metadata, deps.observer)
-  /** `opened`: named by one of its manifests, and upstream confirmed it somewhere. Neither is ever taken back. */
+  /** `opened`: named by one of its manifests, and upstream confirmed it somewhere. */
   const remembered = new LRUCache<string, 'confirmed' | 'opened'>({ max: rememberedLinks })
   const questions = createFlights<void>()
 
@@ -81,6 +81,16 @@ export function createRights(deps: RightsDependencies): ManifestRights {
     await confirmed(target, digest)
   }
 
+  const isHeld = async (target: Target, digest: Digest): Promise<boolean> => {
+    // A warm blob asks no store, also while there is none that answers.
+    if (remembered.has(keyOf(target, digest))) return true
+    const link = await linkOf(target, digest)
+    if (link !== 'named') return link === 'confirmed'
+    if (!(await metadata.isConfirmedAt(target.upstream, digest))) return false
+    remembered.set(keyOf(target, digest), 'opened')
+    return true
+  }
+
   return {
     remembersConfirmed,
     confirmed,
@@ -91,13 +101,7 @@ export function createRights(deps: RightsDependencies): ManifestRights {
     async mayReadBlob(target, digest) {
       // Their content is known to everybody (P-66).
       if (wellKnownBlobs.has(digest)) return 'yes'
-      // A warm blob asks no store, also while there is none that answers.
-      if (remembered.has(keyOf(target, digest))) return 'yes'
-      const link = await linkOf(target, digest)
-      if (link === 'confirmed') return 'yes'
-      if (link === undefined || !(await metadata.isConfirmedAt(target.upstream, digest))) return 'ask'
-      remembered.set(keyOf(target, digest), 'opened')
-      return 'yes'
+      return (await isHeld(target, digest)) ? 'yes' : 'ask'
     },
     async confirm(target, digest, signal) {
       await questions.share(keyOf(target, digest), abandoned => ask(target, digest, abandoned), signal)

@@ -151,6 +151,23 @@ describe('upstream is asked once for all replicas', () => {
   })
 })
 
+describe('nobody is asked', () => {
+  it('F-59: for a warm manifest, by tag or digest: neither the records nor the others, and there is nothing to wait for', async () => {
+    const at = site()
+    const [room] = at.replicas
+    const digest = room.upstream.push('library/alpine', 'latest', image(1))
+    await pull(room)
+    room.metadata.failure = new Error('the store is away')
+    at.questions.log.length = 0
+    for (const text of ['latest', digest]) {
+      const answer = room.manifests.get(alpine, reference(text))
+      expect(answer).not.toBeInstanceOf(Promise)
+      expect(answer).toMatchObject({ digest, outcome: 'hit' })
+    }
+    expect([at.questions.log, room.observed.failures, room.upstream.count()]).toEqual([[], [], 1])
+  })
+})
+
 describe('each replica asks for itself', () => {
   it('T-11: for another repository, whatever it is about', async () => {
     const at = site()
