@@ -162,8 +162,12 @@ export class RedisConnection {
       // Where it was this process that stood still, the answer is there to be read: it goes first.
       timer = setTimeout(() => setImmediate(() => reject(timedOut())), withinMs)
     })
+    const answer = work(this.#client)
+    // Late or not, and whatever it says: Redis is not silent.
+    const heard = (): void => void (this.#silentSince = undefined)
+    answer.then(heard, (error: unknown) => isReply(redisFailure(error)) && heard())
     try {
-      return await Promise.race([work(this.#client), late])
+      return await Promise.race([answer, late])
     } finally {
       clearTimeout(timer)
     }
@@ -189,9 +193,6 @@ export class RedisConnection {
 
   #answered(): void {
     this.#timeouts = 0
-    this.#silentSince = undefined
-    // What counted as silent has answered who waited longer.
-    if (this.#state === 'down' && this.#client.status === 'ready') this.#goUp()
   }
 
   #missed(failure: RedisFailure, afterMs: number): void {

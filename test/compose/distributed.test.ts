@@ -12,6 +12,7 @@ import type { FakeImage } from '../fakes/image.ts'
 import { startTestLayover, type TestLayover } from '../fakes/layover.ts'
 import { freePorts } from '../fakes/ports.ts'
 import { redisConfig, RedisServer } from '../fakes/redis.ts'
+import { startRedisLink } from '../fakes/redis-link.ts'
 import { type FakeRegistry, startFakeRegistry } from '../fakes/registry.ts'
 import { accessKeyId, FakeS3, secretAccessKey } from '../fakes/s3.ts'
 
@@ -243,22 +244,38 @@ describe('replicas that tell each other what upstream said', () => {
 })
 
 describe('replicas that read from each other', () => {
-  it('download each blob once for all of them', async () => {
-    const { registry, image } = await registryWith({ layerBytes: 512 * 1024 })
-    const redis = await redisServer()
+  const three = async (registry: FakeRegistry, redis: Config['redis']): Promise<TestLayover[]> => {
     const directory = await mkdtemp(join(tmpdir(), 'layover-secret-'))
     onTestFinished(() => rm(directory, { recursive: true }))
     const secretFile = join(directory, 'secret')
     await writeFile(secretFile, randomBytes(32).toString('hex'))
-    const shared = urlOf(redis)
-    const replicas = await Promise.all(
+    return Promise.all(
       (await freePorts(3)).map(port =>
         layoverWith(registry, {
-          redis: shared,
+          redis,
           replica: { listen: { host: '127.0.0.1', port }, url: `http://127.0.0.1:${port}`, secretFile },
         }),
       ),
     )
+  }
+
+  it('download each blob once for all of them', async () => {
+    const { registry, image } = await registryWith({ layerBytes: 512 * 1024 })
+    const replicas = await three(registry, urlOf(await redisServer()))
+    await Promise.all(replicas.flatMap(replica => [pull(replica, image), pull(replica, image)]))
+    expect(blobGets(registry)).toBe(1 + image.layers.length)
+  })
+
+  it('F-60: do so too while every record is a miss, because Redis is slower than that', async () => {
+    const { registry, image } = await registryWith({ layerBytes: 512 * 1024 })
+    const redis = await redisServer()
+    const link = await startRedisLink(redis.port, { delayMs: 150 })
+    onTestFinished(() => link.stop())
+    const replicas = await three(registry, {
+      ...urlOf(redis),
+      endpoint: { kind: 'url', url: link.url },
+      commandTimeoutMs: 50,
+    })
     await Promise.all(replicas.flatMap(replica => [pull(replica, image), pull(replica, image)]))
     expect(blobGets(registry)).toBe(1 + image.layers.length)
   })

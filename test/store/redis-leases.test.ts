@@ -1,5 +1,4 @@
-import { once } from 'node:events'
-import { connect, createServer, type Socket } from 'node:net'
+import { setImmediate as turn } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { digestOf, type Digest } from '../../src/oci/digest.ts'
 import { silentObserver } from '../../src/log/observer.ts'
@@ -9,6 +8,7 @@ import { RedisConnection } from '../../src/store/redis-connection.ts'
 import { RedisLeases } from '../../src/store/redis-leases.ts'
 import { FakeClock } from '../fakes/clock.ts'
 import { redisConfig, RedisServer, until } from '../fakes/redis.ts'
+import { startRedisLink } from '../fakes/redis-link.ts'
 
 const one = { url: 'http://10.0.0.1:5002' }
 const two = { url: 'http://10.0.0.2:5002' }
@@ -224,8 +224,7 @@ describe('leases in Redis', () => {
     leaseOf(await asking)
     leaseOf(await askingLater)
     expect(await renewing).toBe(true)
-    // Who has answered is not silent.
-    expect(first.connection.state().isUp).toBe(true)
+    await until(() => first.connection.state().isUp)
   })
 
   it('F-60: a Redis that is silent for longer is asked no more, and a lease that comes too late is given back', async () => {
@@ -241,8 +240,24 @@ describe('leases in Redis', () => {
     expect(await slow.admin.exists(keyOf(first, digest), keyOf(first, other))).toBe(0)
   })
 
+  it('F-60: a Redis that is slower than a record may take, and stays so, is asked for leases all the time', async () => {
+    const link = await startRedisLink(server.port, { delayMs: 150 })
+    onTestFinished(() => link.stop())
+    const first = await replica({ url: link.url })
+    const read = (): Promise<unknown> =>
+      first.connection.run('read', commands => commands.get('x')).catch(() => undefined)
+    // For longer than leases wait, records are misses all the time.
+    const end = performance.now() + 2_200
+    while (performance.now() < end) {
+      await read()
+      await turn()
+    }
+    expect(first.connection.state().isUp).toBe(false)
+    leaseOf(await first.leases.acquire(newDigest(), one))
+  })
+
   it('F-59: a lease whose answer was lost with the connection is had by asking again', async () => {
-    const link = await startLink(server.port)
+    const link = await startRedisLink(server.port)
     onTestFinished(() => link.stop())
     const first = await replica({ url: link.url })
     const second = await replica(server, first.prefix)
@@ -268,43 +283,3 @@ describe('leases in Redis', () => {
     expect(held.idleMs).toBeLessThanOrEqual(10_000)
   })
 })
-
-/** The way to Redis, which can lose an answer. */
-async function startLink(port: number) {
-  let isLosing = false
-  let lost = 0
-  const sockets = new Set<Socket>()
-  const link = createServer(near => {
-    const far = connect(port, '127.0.0.1')
-    for (const socket of [near, far]) {
-      sockets.add(socket)
-      socket.on('error', () => {})
-      socket.on('close', () => {
-        sockets.delete(socket)
-        near.destroy()
-        far.destroy()
-      })
-    }
-    near.pipe(far)
-    far.on('data', (bytes: Buffer) => {
-      if (!isLosing) return void near.write(bytes)
-      isLosing = false
-      lost++
-      near.destroy()
-    })
-  }).listen(0, '127.0.0.1')
-  await once(link, 'listening')
-  const address = link.address()
-  if (address === null || typeof address === 'string') throw new Error('it has a port')
-  return {
-    url: `redis://127.0.0.1:${address.port}/0`,
-    get lost() {
-      return lost
-    },
-    loseNextAnswer: () => void (isLosing = true),
-    stop: () => {
-      for (const socket of sockets) socket.destroy()
-      link.close()
-    },
-  }
-}
