@@ -6,6 +6,8 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 120_000,
     retry: 0,
+    expect: { poll: { timeout: 20_000, interval: 20 } },
+    setupFiles: ['test/fakes/patience.ts'],
     pool: 'forks',
     maxWorkers: 2,
     // An unhandled rejection anywhere fails the run (F-43).
@@ -19,7 +21,7 @@ export default defineConfig({
           name: 'distributed',
           include: ['test/{edge,faults,security}/**/*.test.ts'],
           env: { LAYOVER_TEST_SETUP: 'distributed' },
-          setupFiles: ['test/fakes/distributed-setup.ts'],
+          setupFiles: ['test/fakes/patience.ts', 'test/fakes/distributed-setup.ts'],
         },
       },
     ],
