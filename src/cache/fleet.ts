@@ -130,9 +130,10 @@ class Member implements FleetFill {
   end({ published, until }: { readonly published: boolean; readonly until?: Promise<unknown> }): void {
     if (this.#hasEnded) return
     this.#hasEnded = true
-    // Nobody waits for it: leave() reports what goes wrong.
-    if (!published || !this.#lease) void this.leave()
-    else this.#linger(this.#lease, until)
+    // Nobody waits for any of it: what goes wrong is reported.
+    if (published && this.#lease) this.#linger(this.#lease, until)
+    else if (published && this.#standing === 'alone') void this.#offer(until)
+    else void this.leave()
   }
 
   /** Gives the lease back. Safe to repeat. */
@@ -215,6 +216,16 @@ class Member implements FleetFill {
     this.#renewedAt = this.#deps.clock.monotonic()
     const claim = await this.#acquire(this.#deps.ownUrl)
     if (claim && !('heldBy' in claim)) this.#own(claim)
+  }
+
+  /** What was downloaded without a lease can be read here as well, until all find it elsewhere. */
+  async #offer(until: Promise<unknown> | undefined): Promise<void> {
+    const claim = await this.#acquire(this.#deps.ownUrl)
+    if (!claim || 'heldBy' in claim) return this.leave()
+    this.#lease = claim
+    if (!this.#leaving) return this.#linger(claim, until)
+    this.#lease = undefined
+    await this.#tolerate(claim.release())
   }
 
   /**

@@ -162,15 +162,18 @@ export class RedisConnection {
       // Where it was this process that stood still, the answer is there to be read: it goes first.
       timer = setTimeout(() => setImmediate(() => reject(timedOut())), withinMs)
     })
-    const answer = work(this.#client)
-    // Late or not, and whatever it says: Redis is not silent.
-    const heard = (): void => void (this.#silentSince = undefined)
-    answer.then(heard, (error: unknown) => isReply(redisFailure(error)) && heard())
     try {
+      const answer = work(this.#client)
+      answer.then(this.#heard, (error: unknown) => isReply(redisFailure(error)) && this.#heard())
       return await Promise.race([answer, late])
     } finally {
       clearTimeout(timer)
     }
+  }
+
+  /** An answer, however late and whatever it says: Redis is not silent. */
+  readonly #heard = (): void => {
+    this.#silentSince = undefined
   }
 
   #connect(): RedisClient {

@@ -479,6 +479,43 @@ describe('the end of a download', () => {
     expect(leases.holder(digest)).toBeUndefined()
   })
 
+  it('F-59: sends others here too for what was downloaded while nobody could be asked', async () => {
+    const { leases, fleetOf } = setUp()
+    const inner = leases.of(urls.a)
+    let isAway = true
+    const away: Leases = { acquire: async (of, owner) => (isAway ? undefined : inner.acquire(of, owner)) }
+    const fleet = fleetOf(urls.a, away)
+    const a = fleet.join(digest)
+    expect(await opened(a)).toBe(onItsOwn)
+    isAway = false
+    a.end({ published: true, until: new Promise(() => undefined) })
+    await turn()
+    expect(leases.holder(digest)).toBe(urls.a)
+    await fleet.close()
+    expect(leases.holder(digest)).toBeUndefined()
+  })
+
+  it('lets go of a lease that comes when the replica has stopped', async () => {
+    const { leases, fleetOf } = setUp()
+    const inner = leases.of(urls.a)
+    const answers: (() => void)[] = []
+    const slow: Leases = {
+      acquire: async (of, owner) => {
+        if (answers.length === 0) return void answers.push(() => {})
+        await new Promise<void>(resolve => answers.push(resolve))
+        return inner.acquire(of, owner)
+      },
+    }
+    const fleet = fleetOf(urls.a, slow)
+    const a = fleet.join(digest)
+    expect(await opened(a)).toBe(onItsOwn)
+    a.end({ published: true })
+    await fleet.close()
+    for (const answer of answers) answer()
+    await turn()
+    expect([leases.given, leases.holder(digest)]).toEqual([[urls.a], undefined])
+  })
+
   it('lets go of everything when the replica stops', async () => {
     const { leases, fleetOf } = setUp()
     const fleet = fleetOf(urls.a)
