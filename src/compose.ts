@@ -215,6 +215,7 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
     blobs,
     rights,
     storeSource,
+    questions: stores.questions,
     clock,
     observer,
     offline,
