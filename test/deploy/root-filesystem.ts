@@ -1,0 +1,92 @@
+import { cp, chmod, chown, copyFile, mkdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { runOk, scratch } from '../real/harness/process.ts'
+import { buildContext, type Copy, type Dockerfile } from './dockerfile.ts'
+import { repository } from './settings.ts'
+
+/** The files of the image, without an engine: what the Dockerfile copies, and Node with the libraries that it is linked to. There is no shell in it. */
+export type RootFilesystem = {
+  readonly path: string
+  /** The command that runs `args` in it with these variables alone: read-only but for /data, as the image's user, with no right of root. */
+  command(args: readonly string[], env: Readonly<Record<string, string>>): Program
+  remove(): Promise<void>
+}
+
+type Program = { readonly command: string; readonly args: readonly string[] }
+
+/** Does what the stages of the Dockerfile do, in a temporary directory; `npm ci` included, from npm's cache where it is there. */
+export async function buildRootFilesystem(dockerfile: Dockerfile): Promise<RootFilesystem> {
+  if (process.getuid?.() !== 0) throw new Error('mounts and another user are needed: run these tests as root')
+  const directory = await scratch('image')
+  const [builder, image] = [join(directory.path, 'builder'), join(directory.path, 'image')]
+  for (const each of [directory.path, builder, image]) await mkdir(each, { recursive: true, mode: 0o755 })
+  await chmod(directory.path, 0o755)
+  const [first = [], second = []] = dockerfile.copies
+
+  await copyAll(first, { from: builder, to: builder, workdir: dockerfile.workdir })
+  const [install = ''] = dockerfile.runs.map(line => /npm ci[^&]*/.exec(line)?.[0] ?? '')
+  await runOk('npm', [...install.trim().split(' ').slice(1), '--prefer-offline'], {
+    cwd: join(builder, dockerfile.workdir),
+    // npm's own settings, such as the registry, may be variables.
+    env: Object.fromEntries(Object.entries(process.env).map(([name, value]) => [name, value ?? ''])),
+  })
+  await mkdir(join(builder, 'data'))
+  await copyAll(second, { from: builder, to: image, workdir: dockerfile.workdir })
+
+  const [uid = 0, gid = 0] = dockerfile.user.split(':').map(Number)
+  await chown(join(image, 'data'), uid, gid)
+  await addNode(image)
+  return {
+    path: image,
+    command: (args, env) => {
+      const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`)
+      // chroot drops the groups and the user: who is not root has no capability after that.
+      const change = ['/usr/sbin/chroot', `--userspec=${uid}:${gid}`, '--groups=', image]
+      return {
+        command: 'unshare',
+        args: ['--mount', 'sh', '-euc', mounts, 'sh', image, 'env', '-i', ...variables, ...change, ...args],
+      }
+    },
+    remove: () => directory.remove(),
+  }
+}
+
+/** In a name space of its own, which ends with the program. */
+const mounts = `
+root=$1
+shift
+mount --bind "$root" "$root"
+mount --bind "$root/data" "$root/data"
+mount --rbind /proc "$root/proc"
+mount -o remount,bind,ro "$root"
+exec "$@"
+`
+
+async function copyAll(
+  copies: readonly Copy[],
+  { from, to, workdir }: { from: string; to: string; workdir: string },
+): Promise<void> {
+  const context = buildContext()
+  for (const copy of copies)
+    for (const source of copy.sources) {
+      if (copy.from === undefined && !context.includes(source)) throw new Error(`${source} is not in the build context`)
+      const start = copy.from === undefined ? join(repository, source) : join(from, source)
+      const target = copy.to.startsWith('/') ? join(to, copy.to) : join(to, workdir, copy.to)
+      // A source that is a directory stands for what is in it.
+      await mkdir(dirname(target), { recursive: true })
+      await cp(start, copy.to.endsWith('/') ? join(target, source) : target, { recursive: true })
+    }
+}
+
+/** Where distroless has it. */
+async function addNode(image: string): Promise<void> {
+  const node = join(image, 'nodejs/bin/node')
+  await mkdir(dirname(node), { recursive: true })
+  await copyFile(process.execPath, node)
+  const libraries = (await runOk('ldd', [process.execPath])).matchAll(/(?:=> )?(\/\S+) \(0x/g)
+  for (const [, library = ''] of libraries) {
+    await mkdir(join(image, dirname(library)), { recursive: true })
+    await copyFile(library, join(image, library))
+  }
+  await mkdir(join(image, 'proc'))
+}
