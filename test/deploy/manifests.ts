@@ -14,7 +14,9 @@ export type Manifest = {
 
 /** What `kubectl kustomize` makes of a directory; relative ones start at the repository. */
 export async function render(directory: string): Promise<Manifest[]> {
-  const text = await runOk(resolve(root, '.ci/kubectl'), ['run', 'kustomize', resolve(root, directory)], { cwd: root })
+  const text = await runOk(resolve(root, '.ci/debian13'), ['run', 'kubectl', 'kustomize', resolve(root, directory)], {
+    cwd: root,
+  })
   return parseAllDocuments(text).map(document => document.toJS() as Manifest)
 }
 

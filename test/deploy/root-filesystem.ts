@@ -1,4 +1,4 @@
-import { cp, chmod, chown, copyFile, mkdir } from 'node:fs/promises'
+import { chmod, chown, copyFile, cp, link, mkdir, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { runOk, scratch } from '../real/harness/process.ts'
 import { buildContext, type Copy, type Dockerfile } from './dockerfile.ts'
@@ -74,7 +74,10 @@ async function copyAll(
       const target = copy.to.startsWith('/') ? join(to, copy.to) : join(to, workdir, copy.to)
       // A source that is a directory stands for what is in it.
       await mkdir(dirname(target), { recursive: true })
-      await cp(start, copy.to.endsWith('/') ? join(target, source) : target, { recursive: true })
+      const end = copy.to.endsWith('/') ? join(target, source) : target
+      // What an earlier stage made is used once.
+      if (copy.from === undefined) await cp(start, end, { recursive: true })
+      else await rename(start, end)
     }
 }
 
@@ -82,7 +85,8 @@ async function copyAll(
 async function addNode(image: string): Promise<void> {
   const node = join(image, 'nodejs/bin/node')
   await mkdir(dirname(node), { recursive: true })
-  await copyFile(process.execPath, node)
+  // Large: where it can, it is the same file.
+  await link(process.execPath, node).catch(() => copyFile(process.execPath, node))
   const libraries = (await runOk('ldd', [process.execPath])).matchAll(/(?:=> )?(\/\S+) \(0x/g)
   for (const [, library = ''] of libraries) {
     await mkdir(join(image, dirname(library)), { recursive: true })
