@@ -3,8 +3,9 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { request } from 'undici'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { freePorts } from '../fakes/ports.ts'
 import { type FakeRegistry, startFakeRegistry } from '../fakes/registry.ts'
-import { type Finished, freePort, type Running, run, start } from '../real/harness/process.ts'
+import { type Finished, type Running, run, start } from '../real/harness/process.ts'
 import { buildContext, readDockerfile } from './dockerfile.ts'
 import { buildRootFilesystem, type RootFilesystem } from './root-filesystem.ts'
 import { configOf, read } from './settings.ts'
@@ -58,7 +59,8 @@ describe('its files, in a place of their own: read-only, no shell, no entry in /
   beforeAll(async () => {
     image = await buildRootFilesystem(dockerfile)
     upstream = await startFakeRegistry()
-    const [listen, admin] = [`127.0.0.1:${await freePort()}`, `127.0.0.1:${await freePort()}`]
+    const [listen, admin] = (await freePorts(2)).map(port => `127.0.0.1:${port}`)
+    if (listen === undefined || admin === undefined) throw new Error('two ports are needed')
     ;[url, adminUrl] = [`http://${listen}`, `http://${admin}`]
     variables = {
       ...dockerfile.env,
