@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto'
 import { readdirSync } from 'node:fs'
+import { chown } from 'node:fs/promises'
 import { join } from 'node:path'
 import { request } from 'undici'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { freePorts } from '../fakes/ports.ts'
 import { type FakeRegistry, startFakeRegistry } from '../fakes/registry.ts'
-import { type Finished, type Running, run, start } from '../real/harness/process.ts'
+import { type Finished, type Running, run, scratch, start } from '../real/harness/process.ts'
 import { buildContext, readDockerfile } from './dockerfile.ts'
 import { buildRootFilesystem, type RootFilesystem } from './root-filesystem.ts'
 import { configOf, read } from './settings.ts'
@@ -125,6 +126,23 @@ describe('its files, in a place of their own: read-only, no shell, no entry in /
     const said = await inside([...dockerfile.entrypoint, 'node', 'install', '--url', url, '--root', '/data/certs.d'])
     expect(said).toMatchObject({ code: 0, stdout: expect.stringContaining('wrote /data/certs.d/_default/hosts.toml') })
     expect(await inside([...dockerfile.entrypoint, 'config', 'check'])).toMatchObject({ code: 0 })
+  })
+
+  test('as root without rights, with certs.d of a node as all that it can write: what the DaemonSet does works', async () => {
+    const certs = await scratch('certs')
+    try {
+      const args = [...dockerfile.entrypoint, 'node', 'install', '--url', url]
+      const way = { user: '0:0', writable: [certs.path, '/etc/containerd/certs.d'] } as const
+      const { command, args: all } = image.command(args, dockerfile.env, way)
+      expect(await run(command, all)).toMatchObject({ code: 0, stderr: '' })
+      expect(readdirSync(certs.path)).toEqual(['_default'])
+      // Of another user's directory it says that it may not: there is no capability that would let root pass.
+      await chown(certs.path, 1000, 1000)
+      const other = image.command([...args, '--air-gapped', '--upstream', 'quay.io'], dockerfile.env, way)
+      expect(await run(other.command, other.args)).toMatchObject({ code: 2, stderr: expect.stringContaining('EACCES') })
+    } finally {
+      await certs.remove()
+    }
   })
 
   test('no package is in it that only the tests need', () => {

@@ -7,11 +7,17 @@ import { repository } from './settings.ts'
 /** The files of the image, without an engine: what the Dockerfile copies, and Node with the libraries that it is linked to. There is no shell in it. */
 export type RootFilesystem = {
   readonly path: string
-  /** The command that runs `args` in it with these variables alone: read-only but for /data, as the image's user, with no right of root. */
-  command(args: readonly string[], env: Readonly<Record<string, string>>): Program
+  /** The command that runs `args` in it with these variables alone, without capabilities; read-only but for one directory. */
+  command(args: readonly string[], env: Readonly<Record<string, string>>, way?: Way): Program
   remove(): Promise<void>
 }
 
+/** Default: as the image's user, with /data. */
+export type Way = {
+  readonly user?: string
+  /** A directory outside, and where it is inside. */
+  readonly writable?: readonly [outside: string, inside: string]
+}
 type Program = { readonly command: string; readonly args: readonly string[] }
 
 /** Does what the stages of the Dockerfile do, in a temporary directory; `npm ci` included, from npm's cache where it is there. */
@@ -38,13 +44,15 @@ export async function buildRootFilesystem(dockerfile: Dockerfile): Promise<RootF
   await addNode(image)
   return {
     path: image,
-    command: (args, env) => {
+    command: (args, env, { user = dockerfile.user, writable = [join(image, 'data'), '/data'] } = {}) => {
       const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`)
-      // chroot drops the groups and the user: who is not root has no capability after that.
-      const change = ['/usr/sbin/chroot', `--userspec=${uid}:${gid}`, '--groups=', image]
+      // chroot needs the one capability that is left; it then drops the groups and the user.
+      const rights = ['setpriv', '--bounding-set=-all,+sys_chroot,+setuid,+setgid', '--inh-caps=-all', '--no-new-privs']
+      const change = [...rights, '/usr/sbin/chroot', `--userspec=${user}`, '--groups=', image]
+      const place = [image, writable[0], join(image, writable[1])]
       return {
         command: 'unshare',
-        args: ['--mount', 'sh', '-euc', mounts, 'sh', image, 'env', '-i', ...variables, ...change, ...args],
+        args: ['--mount', 'sh', '-euc', mounts, 'sh', ...place, 'env', '-i', ...variables, ...change, ...args],
       }
     },
     remove: () => directory.remove(),
@@ -53,10 +61,11 @@ export async function buildRootFilesystem(dockerfile: Dockerfile): Promise<RootF
 
 /** In a name space of its own, which ends with the program. */
 const mounts = `
-root=$1
-shift
+root=$1 outside=$2 inside=$3
+shift 3
 mount --bind "$root" "$root"
-mount --bind "$root/data" "$root/data"
+mkdir -p "$inside"
+mount --bind "$outside" "$inside"
 mount --rbind /proc "$root/proc"
 mount -o remount,bind,ro "$root"
 exec "$@"
