@@ -6,7 +6,7 @@ import { ConfigError } from '../config/problem.ts'
 import { describeError } from '../log/redact.ts'
 import { exitCode } from './exit.ts'
 import { adviceOn } from './node/containerd-config.ts'
-import { hold } from './node/hold.ts'
+import { hold, listenForStop } from './node/hold.ts'
 import { carryOut, otherDirectories, type Step, stepsBack, stepsTo, sweep } from './node/own-files.ts'
 import { defaultRootOf, wantedFiles, type WantedOptions } from './node/wanted.ts'
 import { type ConfigOptions, readConfigFor, reportConfigError } from './options.ts'
@@ -36,36 +36,41 @@ export type NodeUninstallOptions = PlaceOptions & { readonly client: string }
  * 3 a file of somebody else is in the place of one and was left alone.
  */
 export async function installNode(options: NodeInstallOptions, terminal: Terminal): Promise<number> {
+  const stop = options.hold === true && options.dryRun !== true ? listenForStop() : undefined
   try {
     const { config } = readConfigFor(options, terminal)
     const root = rootOf(options, terminal)
     const everyMs = readEvery(options.every)
     const first = await install({ options, config, root }, terminal, () => true)
-    if (options.hold !== true || options.dryRun === true) return first
-    await hold({
-      everyMs,
-      again: told => install({ options: { ...options, quiet: true }, config, root }, terminal, told),
-      terminal,
-    })
+    if (stop === undefined) return first
+    const again = (told: (line: string) => boolean): Promise<number> =>
+      install({ options: { ...options, quiet: true }, config, root }, terminal, told)
+    await hold({ signal: stop.signal, everyMs, again, terminal })
     return options.takeBack === true ? await uninstallNode({ client: options.client, root }, terminal) : exitCode.ok
   } catch (error) {
     return reportConfigError(error, terminal)
+  } finally {
+    stop?.release()
   }
 }
 
 /** Removes what {@link installNode} wrote under the root, and nothing else. Exit codes: 0, 1 and 2 as there. */
 export async function uninstallNode(options: NodeUninstallOptions, terminal: Terminal): Promise<number> {
+  const dryRun = options.dryRun === true
+  const stop = options.hold === true && !dryRun ? listenForStop() : undefined
   try {
     const root = rootOf(options, terminal)
     const steps = stepsBack(root)
     if (steps.length === 0) terminal.out(`nothing of layover node install is under ${root}\n`)
-    if (options.dryRun !== true) sweep(root)
-    take({ root, steps, dryRun: options.dryRun === true }, terminal)
-    if (options.hold === true && options.dryRun !== true)
-      await hold({ everyMs: undefined, again: () => Promise.resolve(exitCode.ok), terminal })
+    if (!dryRun) sweep(root)
+    take({ root, steps, dryRun }, terminal)
+    if (stop !== undefined)
+      await hold({ signal: stop.signal, everyMs: undefined, again: () => Promise.resolve(), terminal })
     return exitCode.ok
   } catch (error) {
     return reportConfigError(error, terminal)
+  } finally {
+    stop?.release()
   }
 }
 

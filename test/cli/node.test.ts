@@ -17,6 +17,7 @@ import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { installNode, type NodeInstallOptions, uninstallNode } from '../../src/cli/node.ts'
 import { adviceOn, readRegistryConfig } from '../../src/cli/node/containerd-config.ts'
+import { hold } from '../../src/cli/node/hold.ts'
 import { sweep } from '../../src/cli/node/own-files.ts'
 import { nodeClientNames } from '../../src/cli/node/wanted.ts'
 import type { Terminal } from '../../src/cli/terminal.ts'
@@ -235,6 +236,23 @@ describe('uninstall', () => {
   })
 })
 
+test('a look that fails is told once, and the next one follows: what was written stays', async () => {
+  const stop = new AbortController()
+  const answers = ['no address', 'no address', 'well', 'no address', 'stop']
+  const err: string[] = []
+  await hold({
+    signal: stop.signal,
+    everyMs: 1,
+    again: async () => {
+      const answer = answers.shift()
+      if (answer === 'no address') throw new Error(answer)
+      if (answer === 'stop') stop.abort()
+    },
+    terminal: { err: text => void err.push(text) },
+  })
+  expect([answers, err]).toEqual([[], ['layover: no address\n']])
+})
+
 describe('as a program', () => {
   const main = join(import.meta.dirname, '../../src/main.ts')
 
@@ -274,6 +292,25 @@ describe('as a program', () => {
       expect(err.match(/left alone/g)).toHaveLength(1)
       expect(existsSync(file)).toBe(stays)
       expect(readdirSync(root).filter(name => name.startsWith('.'))).toEqual([])
+    } finally {
+      child.kill('SIGKILL')
+    }
+  })
+
+  test('uninstall --hold takes back, and stays until SIGTERM', async () => {
+    await install()
+    const child = spawn(process.execPath, [main, 'node', 'uninstall', '--root', root, '--hold'], {
+      cwd: scratch,
+      env: { TMPDIR: scratch },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    try {
+      const [said] = (await once(child.stdout, 'data')) as [Buffer]
+      expect(said.toString()).toBe(`removed ${root}/_default/hosts.toml\n`)
+      expect(tree()).toEqual({})
+      expect(child.exitCode).toBeNull()
+      child.kill('SIGTERM')
+      expect(await once(child, 'close')).toEqual([0, null])
     } finally {
       child.kill('SIGKILL')
     }

@@ -233,6 +233,24 @@ describe('distributed', () => {
   })
 })
 
+test('the overlay of one’s own that the page shows is one', async () => {
+  const [, shown = ''] = /```yaml\n# kustomization\.yaml\n(.*?)```/s.exec(read(`${folder}/README.md`)) ?? []
+  const directory = await scratch('own')
+  try {
+    const here = relative(directory.path, repository).replace(/\/$/, '')
+    await writeFile(join(directory.path, 'kustomization.yaml'), shown.replaceAll('../layover/', `${here}/`))
+    await writeFile(join(directory.path, 'layover.yaml'), 'storage: { maxBytes: 7GiB }\n')
+    const manifests = await render(directory.path)
+    expect(JSON.stringify(podOf(manifests))).toContain('"image":"registry.acme.example/layover:0.1.0"')
+    const config = one(manifests, 'ConfigMap')
+    expect(config['data']).toEqual({ 'layover.yaml': 'storage: { maxBytes: 7GiB }\n' })
+    expect(JSON.stringify(podOf(manifests).volumes)).toContain(`"configMap":{"name":"${config.metadata.name}"}`)
+    expect(manifests.map(({ kind }) => kind)).toEqual(expect.arrayContaining(['ServiceMonitor', 'PrometheusRule']))
+  } finally {
+    await directory.remove()
+  }
+})
+
 test('every file of every directory is used', () => {
   const directories = ['base', 'monitoring', ...overlays.map(overlay => `overlays/${overlay}`)]
   for (const directory of directories) {
