@@ -189,6 +189,13 @@ describe('install', () => {
     expect(tree()).toEqual({ '10-mine.conf': 'unqualified-search-registries = []\n' })
   })
 
+  test('docker: only certs.d is written, and it is said where daemon.json comes from', async () => {
+    const { out } = await install({ client: 'docker' })
+    expect(Object.keys(tree())).toEqual(['_default/hosts.toml'])
+    expect(out.match(/daemon\.json/g)).toHaveLength(1)
+    expect(out).toContain('layover mirror docker prints what belongs there')
+  })
+
   test.each(nodeClientNames)(
     '%s: what was written is taken back, and the notes say what falls back to what',
     async client => {

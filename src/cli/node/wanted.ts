@@ -51,7 +51,11 @@ const clients: Readonly<Record<NodeClientName, NodeClient>> = {
 const notesOf: Readonly<Record<NodeClientName, (options: MirrorOptions) => readonly string[]>> = {
   // What containerd's page says of config.toml is said after a look at the file instead.
   containerd: options => containerd(options).notes.filter(note => !/config_path|--containerd-version/.test(note)),
-  docker: options => docker(options).notes,
+  // daemon.json is shared with other settings, so it is not written.
+  docker: options => [
+    ...docker(options).notes.filter(note => !note.includes('daemon.json') && !note.includes('registry-mirrors')),
+    'An older image store reads daemon.json instead, which is left alone: layover mirror docker prints what belongs there.',
+  ],
   podman: options => podman(options).notes,
   crio: options => crio(options).notes,
 }
