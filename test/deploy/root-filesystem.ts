@@ -33,8 +33,7 @@ export async function buildRootFilesystem(dockerfile: Dockerfile): Promise<RootF
   const [install = ''] = dockerfile.runs.map(line => /npm ci[^&]*/.exec(line)?.[0] ?? '')
   await runOk('npm', [...install.trim().split(' ').slice(1), '--prefer-offline'], {
     cwd: join(builder, dockerfile.workdir),
-    // npm's own settings, such as the registry, may be variables.
-    env: Object.fromEntries(Object.entries(process.env).map(([name, value]) => [name, value ?? ''])),
+    env: npmSettings(),
   })
   await mkdir(join(builder, 'data'))
   await copyAll(second, { from: builder, to: image, workdir: dockerfile.workdir })
@@ -57,6 +56,13 @@ export async function buildRootFilesystem(dockerfile: Dockerfile): Promise<RootF
     },
     remove: () => directory.remove(),
   }
+}
+
+/** npm's own settings, such as the registry, may be variables. Those that tell of the npm that runs the tests are not for another one. */
+function npmSettings(): Record<string, string> {
+  const about = /^(npm_(lifecycle|package|command|execpath|node|config_local_prefix)|INIT_CWD$|NODE_ENV$)/
+  const kept = Object.entries(process.env).filter(([name]) => !about.test(name))
+  return Object.fromEntries(kept.map(([name, value]) => [name, value ?? '']))
 }
 
 /** In a name space of its own, which ends with the program. */
