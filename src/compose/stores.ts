@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts'
 import type { Config } from '../config/config.ts'
 import type { Log } from '../log/log.ts'
 import type { Observer } from '../log/observer.ts'
+import type { BlobCatalog, Catalog } from '../store/catalog.ts'
 import { type EmbeddedStores, openEmbeddedStores } from '../store/embedded.ts'
 import type { Leases } from '../store/leases.ts'
 import { LocalLeases } from '../store/local-leases.ts'
@@ -25,6 +26,9 @@ export type Stores = {
   readonly metadata: MetadataStore
   readonly shared: SharedBlobs | undefined
   readonly leases: Leases
+  /** What is known here, and what lies on this disk, for the status page. */
+  readonly catalog: Catalog
+  readonly blobCatalog: BlobCatalog
   usage(): StorageUsage
   /** Undefined: there is no Redis. */
   redis(): RedisState | undefined
@@ -54,7 +58,9 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       bucket = await openS3Blobs({ config: config.s3, local: embedded.blobs, queueDir, clock, observer, log })
       closing.push(() => bucket?.close())
     }
-    const { metadata, leases, state } = config.redis ? await openRedis(options, closing) : local(embedded, clock)
+    const { metadata, leases, state, catalog } = config.redis
+      ? await openRedis(options, closing)
+      : local(embedded, clock)
     const records = bucket ? await archived({ metadata, bucket, options, closing }) : metadata
     return {
       blobs: bucket && config.hotTier?.maxBytes === 0 ? passing(embedded, bucket, observer, closing) : embedded.blobs,
@@ -62,6 +68,8 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       metadata: records,
       shared: bucket,
       leases,
+      catalog,
+      blobCatalog: embedded.catalog,
       usage: () => embedded.usage(),
       redis: state,
       close,
@@ -75,6 +83,7 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
 // Their clients take memory and time to start, and most installations have neither: they are loaded where they are used.
 async function importRedis() {
   return {
+    ...(await import('../store/redis-catalog.ts')),
     ...(await import('../store/redis-connection.ts')),
     ...(await import('../store/redis-leases.ts')),
     ...(await import('../store/redis-metadata.ts')),
@@ -97,11 +106,13 @@ function budgetOf({ s3, hotTier, storage }: Config): number {
 type Records = {
   readonly metadata: MetadataStore
   readonly leases: Leases
+  readonly catalog: Catalog
   readonly state: () => RedisState | undefined
 }
 
-const local = ({ metadata }: EmbeddedStores, clock: Clock): Records => ({
+const local = ({ metadata, catalog }: EmbeddedStores, clock: Clock): Records => ({
   metadata,
+  catalog,
   leases: new LocalLeases({ clock }),
   state: () => undefined,
 })
@@ -111,13 +122,14 @@ async function openRedis(
   closing: (() => Promise<void> | void)[],
 ): Promise<Records> {
   if (!config) throw new Error('no Redis is configured')
-  const { RedisConnection, RedisLeases, openRedisMetadata } = await importRedis()
+  const { RedisCatalog, RedisConnection, RedisLeases, openRedisMetadata } = await importRedis()
   const connection = new RedisConnection({ config, observer, log })
   closing.push(() => connection.close())
   const metadata = await openRedisMetadata({ config, clock, observer, log, connection })
   closing.push(() => metadata.close())
   const leases = new RedisLeases({ connection, keyPrefix: config.keyPrefix })
-  return { metadata, leases, state: () => connection.state() }
+  const catalog = new RedisCatalog({ connection, keyPrefix: config.keyPrefix, clock })
+  return { metadata, leases, catalog, state: () => connection.state() }
 }
 
 /** Records that outlive Redis and this disk, because they rest in the bucket too. */

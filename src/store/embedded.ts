@@ -26,6 +26,8 @@ import { orphansAreLikely, startRun } from './runs.ts'
 import { SpoolDirectory } from './spool-directory.ts'
 import { Sqlite } from './sqlite.ts'
 import { SqliteMetadata } from './sqlite-metadata.ts'
+import type { BlobCatalog, Catalog } from './catalog.ts'
+import { SqliteCatalog } from './sqlite-catalog.ts'
 import type { BlobStore, MetadataStore, Spool, StorageUsage } from './stores.ts'
 import { Sweep } from './sweep.ts'
 import { TagTable } from './tag-table.ts'
@@ -47,6 +49,7 @@ export type EmbeddedStores = {
   readonly blobs: BlobStore
   readonly spool: Spool
   readonly metadata: MetadataStore
+  readonly catalog: Catalog & BlobCatalog
   usage(): StorageUsage
   /** Resolves when the work in the background (adopting files, trimming to the budget) that is known now is done. */
   settled(): Promise<void>
@@ -195,6 +198,7 @@ export async function openEmbeddedStores({
       blobs,
       spool,
       metadata,
+      catalog: new SqliteCatalog(sqlite),
       usage: () => {
         const { blobs: count, blobBytes, manifests: manifestCount, manifestBytes } = counters()
         return {
