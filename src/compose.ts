@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { hostname } from 'node:os'
 import { Blobs } from './cache/blobs.ts'
 import type { Fleet } from './cache/fleet.ts'
 import { createManifests } from './cache/manifests.ts'
@@ -17,6 +18,7 @@ import { WriteWatch } from './edge/send-bytes.ts'
 import { type RunningServer, startServer } from './edge/server.ts'
 import type { Log } from './log/log.ts'
 import type { Observer } from './log/observer.ts'
+import { TrafficHistory } from './metrics/history.ts'
 import { createMetrics } from './metrics/metrics.ts'
 import { describeStatus } from './metrics/status.ts'
 import { loggingObserver } from './metrics/logging-observer.ts'
@@ -57,18 +59,35 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   const report = createReport({ metrics, log, access: config.log.access })
   const locator = createLocator(config.upstreams)
   const handler = createRegistryHandler({ ...handlers, locator, watch, via, draining: () => draining, report })
+  const status = () =>
+    describeStatus({
+      version,
+      uptimeSeconds: (clock.monotonic() - startedAt) / 1000,
+      upstreams: [...upstreams.values()],
+      storage: stores.usage(),
+      shared: stores.shared?.pending(),
+      redis: stores.redis(),
+      snapshot: metrics.snapshot(),
+    })
+  const history = new TrafficHistory({ clock, read: () => metrics.snapshot().traffic })
+  const ending = new AbortController()
   const admin = createAdmin({
     metrics,
-    status: () =>
-      describeStatus({
-        version,
-        uptimeSeconds: (clock.monotonic() - startedAt) / 1000,
-        upstreams: [...upstreams.values()],
-        storage: stores.usage(),
-        shared: stores.shared?.pending(),
-        redis: stores.redis(),
-        snapshot: metrics.snapshot(),
-      }),
+    status,
+    page: {
+      status,
+      history,
+      fills: () => blobs.view(),
+      catalog: stores.catalog,
+      blobs: stores.blobCatalog,
+      upstreams: config.upstreams.map(({ name, aliases, default: isDefault }) => ({ name, aliases, isDefault })),
+      locate: name => locator.locate({ name, host: undefined, query: new URLSearchParams(), basePath: '' }),
+      listen: config.listen,
+      admin: config.admin,
+      machine: hostname(),
+      clock,
+      ending: ending.signal,
+    },
     // Redis and the bucket are a help: without them pulls go on from upstream (F-55, F-59).
     readiness: () => (draining ? { ready: false, reasons: ['draining'] } : { ready: true, reasons: [] }),
     onError: error => log.error({ error }, 'admin page failed'),
@@ -76,6 +95,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
 
   const listeners: RunningServer[] = []
   const stopStores = async (): Promise<void> => {
+    history.close()
     await blobs.close()
     await Promise.all([...upstreams.values()].map(upstream => upstream.close()))
     watch.close()
@@ -111,6 +131,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   let closing: Promise<void> | undefined
   const close = async (drainMs: number): Promise<void> => {
     draining = true
+    ending.abort()
     clearInterval(counting)
     await registry.close(drainMs)
     // What other replicas read here they go on reading elsewhere.
