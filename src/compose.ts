@@ -71,6 +71,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
     })
   const history = new TrafficHistory({ clock, read: () => metrics.snapshot().traffic })
   const ending = new AbortController()
+  let registryPort = config.listen.port
   const admin = createAdmin({
     metrics,
     status,
@@ -82,7 +83,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
       blobs: stores.blobCatalog,
       upstreams: config.upstreams.map(({ name, aliases, default: isDefault }) => ({ name, aliases, isDefault })),
       locate: name => locator.locate({ name, host: undefined, query: new URLSearchParams(), basePath: '' }),
-      listen: config.listen,
+      listen: () => ({ host: config.listen.host, port: registryPort }),
       admin: config.admin,
       machine: hostname(),
       clock,
@@ -122,6 +123,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   }
   const [registry, adminServer, others] = listeners
   if (!registry || !adminServer) throw new Error('both listeners are needed')
+  registryPort = Number(new URL(registry.url).port || 80)
   let connections = 0
   const counting = setInterval(() => void registry.connections().then(count => (connections = count)), 1_000).unref()
   metrics.clients(() => connections)

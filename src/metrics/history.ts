@@ -102,14 +102,14 @@ class Ring {
 
   view(now: number, startedAt: number): TrafficPeriod {
     const last = Math.floor(now / this.#slotMs)
-    const slots = Array.from({ length: this.#count }, (_, index) => this.#slot(last - this.#count + 1 + index, now))
+    const first = last - this.#count + 1
     return {
       slotMs: this.#slotMs,
-      slots: slots.map(slot => ({ ...slot, known: slot.at + this.#slotMs > startedAt })),
+      slots: Array.from({ length: this.#count }, (_, index) => this.#slot(first + index, now, startedAt)),
     }
   }
 
-  #slot(number: number, now: number): Omit<TrafficSlot, 'known'> {
+  #slot(number: number, now: number, startedAt: number): TrafficSlot {
     const at = number * this.#slotMs
     const place = number % this.#count
     const here = this.#numbers[place] === number
@@ -118,6 +118,7 @@ class Ring {
       seconds: Math.min(this.#slotMs, now - at) / 1000,
       servedBytes: here ? (this.#served[place] ?? 0) : 0,
       upstreamBytes: here ? (this.#upstream[place] ?? 0) : 0,
+      known: at + this.#slotMs > startedAt,
     }
   }
 }

@@ -46,7 +46,7 @@ export async function repositoryPage(
   const tags = await catalog.tags(upstream, repository, { after: after.tag, limit: pageSize })
   const manifests = await catalog.manifests(upstream, repository, { after: after.digest, limit: pageSize })
   const path = cachePath(place)
-  return html`${crumbs(place)}<h1>${repository}</h1><p class="lead">of ${upstream}</p>
+  return html`${crumbs(place)}<h1>${repository}</h1>
 <section aria-labelledby="tags"><h2 id="tags">Tags</h2>${tagTable(place, tags, clock.now())}${pager(path, 'tag', tags, after.tag)}</section>
 <section aria-labelledby="manifests"><h2 id="manifests">Manifests</h2>${manifestTable(place, manifests, clock.now())}${cutNote(manifests)}${pager(path, 'digest', manifests, after.digest)}</section>`
 }

@@ -87,13 +87,13 @@ function table({ slots }: TrafficPeriod, title: string): Html {
   const rows = Array.from({ length: rowsOfTable }, (_, row) => slots.slice(row * perRow, (row + 1) * perRow))
     .map(row => row.filter(slot => slot.known))
     .filter(row => row.length > 0)
-    .map(row => ({ at: row[0]?.at ?? 0, ...sumOf(row) }))
+    .map(row => ({ at: row[0]?.at ?? 0, sum: sumOf(row) }))
   const end = slots.at(-1)?.at ?? 0
   return html`<table><caption class="hidden">${title}</caption>
 <thead><tr><th scope="col">From</th><th scope="col" class="number">To clients</th><th scope="col" class="number">From upstream</th></tr></thead>
 <tbody>${rows.map(
-    ({ at, servedBytes, upstreamBytes }) =>
-      html`<tr><th scope="row">${at === end ? 'now' : `${duration(end - at)} ago`}</th><td class="number">${bytes(servedBytes)}</td><td class="number">${bytes(upstreamBytes)}</td></tr>`,
+    ({ at, sum }) =>
+      html`<tr><th scope="row">${at === end ? 'now' : `${duration(end - at)} ago`}</th><td class="number">${bytes(sum.servedBytes)}</td><td class="number">${bytes(sum.upstreamBytes)}</td></tr>`,
   )}</tbody></table>`
 }
 

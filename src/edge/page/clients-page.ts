@@ -59,7 +59,7 @@ type Read = { readonly url: URL | undefined; readonly problem: string | undefine
 
 function readUrl({ listen, machine }: PageParts, asked: string | undefined): Read {
   const given = asked?.trim() ?? ''
-  if (given === '') return { url: urlOfListener(listen, machine), problem: undefined, given }
+  if (given === '') return { url: urlOfListener(listen(), machine), problem: undefined, given }
   const problem = problemOfUrl(given)
   if (problem !== undefined) {
     const isSecret = given.includes('@')
@@ -77,7 +77,7 @@ function readUrl({ listen, machine }: PageParts, asked: string | undefined): Rea
 }
 
 function addressNotes({ listen, machine }: PageParts, { url }: ClientsQuery): string[] {
-  if ((url ?? '').trim() !== '' || !isUnspecified(listen.host)) return []
+  if ((url ?? '').trim() !== '' || !isUnspecified(listen().host)) return []
   return [
     `${machine.toLowerCase()} is the name of this machine: where the nodes cannot resolve it, write an address above that they reach.`,
   ]

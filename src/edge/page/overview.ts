@@ -23,7 +23,7 @@ export async function renderRegions(parts: PageParts, rates: FillRates): Promise
   return {
     figures: figures(status),
     traffic: html`${trafficChart({ id: 'hour', title: 'Last hour', period: parts.history.hour(), begin: '1 h ago' })}
-${trafficChart({ id: 'day', title: 'Last day', period: parts.history.day(), begin: '1 d ago' })}`,
+${trafficChart({ id: 'day', title: 'Last day', period: parts.history.day(), begin: '24 h ago' })}`,
     downloads: downloads(fills, rates.update(fills, now), now),
     upstreams: upstreams(status),
     stores: stores(status),
@@ -100,7 +100,10 @@ function progress(size: number | undefined, received: number, digest: string): H
 function upstreams({ upstreams: all }: PageStatus): Html {
   const isQuiet = ({ state, upstreamRequests, servedBytes, lastError }: UpstreamStatus): boolean =>
     state === 'closed' && upstreamRequests === 0 && servedBytes === 0 && lastError === undefined
-  const used = all.filter(upstream => !isQuiet(upstream))
+  // What is wrong is seen first; else as configured.
+  const used = all
+    .filter(upstream => !isQuiet(upstream))
+    .sort((a, b) => Number(a.state === 'closed') - Number(b.state === 'closed'))
   const quiet = all.filter(isQuiet)
   return html`${used.length === 0 ? nothing : upstreamTable(used)}
 ${quiet.length === 0 ? nothing : html`<p class="quiet">Not used yet: ${quiet.map(({ name }) => name).join(', ')}</p>`}`

@@ -21,7 +21,7 @@ export type PageParts = {
   /** Which upstream and repository a name means, as it would for a pull. Throws a RegistryError for what means none. */
   readonly locate: (name: string) => { readonly upstream: string; readonly repository: string }
   /** Where the registry listens, and what this machine is called: for how to point a client here. */
-  readonly listen: Address
+  readonly listen: () => Address
   readonly machine: string
   /** Where this listener listens: on loopback, requests must name this machine (DNS rebinding). */
   readonly admin: Address
