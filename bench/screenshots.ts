@@ -11,12 +11,12 @@ import { startBrowser } from '../test/page/browser.ts'
 import { scratch } from '../test/real/harness/process.ts'
 
 /**
- * `npm run screenshots [-- --minutes 3]`: a real run (registries that answer, one that is limited, one that is down, clients that pull), and pictures of the
- * status page into docs/images. Its clock goes twenty times as fast, so that three minutes of traffic fill an hour.
+ * `npm run screenshots [-- --minutes 5]`: a real run (registries that answer, one that is limited, one that is down, clients that pull), and pictures of the
+ * status page into docs/images. Its clock goes twelve times as fast, so that five minutes of traffic fill an hour.
  */
 
 const MiB = 1024 * 1024
-const speed = 20
+const speed = 12
 const images = join(import.meta.dirname, '../docs/images')
 
 /** Time that flies: for what is shown and remembered, not for what waits. */
@@ -103,45 +103,53 @@ async function crowd(layover: TestLayover, wanted: readonly Wanted[], seconds: n
   const signal = AbortSignal.timeout(seconds * 1000)
   const begin = performance.now()
   const pulls = new Set<Promise<void>>()
-  for (let step = 0; !signal.aborted; step++) {
+  let turn = 0
+  while (!signal.aborted) {
     const passed = (performance.now() - begin) / 1000 / seconds
-    const known = wanted.slice(0, 3 + Math.floor(passed * 1.15 * wanted.length))
-    const chosen = known.flatMap((each, at) => (step % (11 - each.weight) === at % (11 - each.weight) ? [each] : []))
-    const busy = 0.55 + 0.45 * Math.sin(passed * 17) * Math.cos(passed * 5)
-    for (const each of chosen.slice(0, Math.max(1, Math.round(busy * 3)))) {
+    const known = wanted.slice(0, Math.ceil((0.35 + passed) * wanted.length))
+    const busy = 0.55 + 0.45 * Math.sin(passed * 19) * Math.cos(passed * 5)
+    for (let left = Math.round(busy * 3); left > 0; left--) {
+      // Coprime steps: all of them come round, some more often than others.
+      const each = known[(turn++ * 7) % known.length]
+      if (!each || turn % 10 >= each.weight) continue
       const running = pull(layover.url, each, signal).catch(() => undefined)
       pulls.add(running)
       void running.finally(() => pulls.delete(running))
     }
-    await pause(400)
+    await pause(350)
   }
   await Promise.all(pulls)
 }
 
+type Slow = { readonly repository: string; readonly readers: number }
+
 /** Large layers behind a slow link, for several nodes each: what runs while the pictures are taken. */
-function slowPulls(layover: TestLayover, registry: FakeRegistry, signal: AbortSignal): void {
-  for (const [name, megabytes, readers, perSecond] of [
-    ['acme/shop', 180, 12, 5],
-    ['acme/models', 420, 3, 9],
-    ['acme/search', 90, 6, 1.5],
-  ] as const) {
-    const layers = [noiseLayer(`${name}-next`, megabytes * MiB)]
-    put(registry, name, ['next'], image({ layers }))
-    const [layer] = layers
-    if (!layer) continue
+function addSlow(registry: FakeRegistry): readonly Slow[] {
+  return (
+    [
+      ['acme/shop', 180, 12, 6],
+      ['acme/models', 420, 3, 14],
+      ['acme/search', 90, 6, 3],
+    ] as const
+  ).map(([repository, megabytes, readers, perSecond]) => {
+    const layer = noiseLayer(`${repository}-next`, megabytes * MiB)
+    put(registry, repository, ['next'], image({ layers: [layer] }))
     registry.fault(
       { method: 'GET', path: new RegExp(layer.digest), times: 20 },
       { kind: 'slow', bytesPerSecond: perSecond * MiB },
     )
+    return { repository, readers }
+  })
+}
+
+function pullSlow(layover: TestLayover, slow: readonly Slow[], signal: AbortSignal): void {
+  for (const { repository, readers } of slow)
     for (let reader = 0; reader < readers; reader++)
-      void pull(layover.url, { upstream: 'ghcr.io', repository: name, tag: 'next', weight: 1 }, signal).catch(
-        () => undefined,
-      )
-  }
+      void pull(layover.url, { upstream: 'ghcr.io', repository, tag: 'next', weight: 1 }, signal).catch(() => undefined)
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({ options: { minutes: { type: 'string', default: '3' } } })
+  const { values } = parseArgs({ options: { minutes: { type: 'string', default: '5' } } })
   await using undo = new AsyncDisposableStack()
   const directory = await scratch('screenshots')
   undo.defer(() => directory.remove())
@@ -156,6 +164,7 @@ async function main(): Promise<void> {
   if (!hub || !ghcr || !quay) throw new Error('the registries are missing')
   hub.settings.headers = { 'ratelimit-limit': '200;w=21600', 'ratelimit-remaining': '184;w=21600' }
   const wanted = fill(registries)
+  const slow = addSlow(ghcr)
   const config = { storage: { maxBytes: 1536 * MiB }, prefetch: 'config' as const }
   const unused = { 'public.ecr.aws': { url: 'http://127.0.0.1:9' }, 'mcr.microsoft.com': { url: 'http://127.0.0.1:9' } }
   const clock = fastClock()
@@ -172,16 +181,16 @@ async function main(): Promise<void> {
   undo.defer(() => watching.abort())
   // Looked at all the time, so that every half minute of the fast clock is counted for itself.
   void watch(`${layover.adminUrl}/live`, watching.signal)
-  const outage = setTimeout(() => void quay.stop(), seconds * 700)
+  const outage = setTimeout(() => void quay.stop(), seconds * 600)
   undo.defer(() => clearTimeout(outage))
   await crowd(layover, wanted, seconds)
 
   const pulling = new AbortController()
   undo.defer(() => pulling.abort())
-  slowPulls(layover, ghcr, pulling.signal)
-  await pause(7_000)
   const browser = await startBrowser()
   undo.defer(() => browser.close())
+  pullSlow(layover, slow, pulling.signal)
+  await pause(4_000)
   await mkdir(images, { recursive: true })
   await takePictures(browser, layover)
 }
@@ -196,25 +205,22 @@ async function watch(url: string, signal: AbortSignal): Promise<void> {
 }
 
 async function takePictures(browser: Browser, { adminUrl }: TestLayover): Promise<void> {
-  for (const scheme of ['light', 'dark'] as const) {
-    const context = await browser.newContext({
-      colorScheme: scheme,
-      viewport: { width: 1240, height: 900 },
-      deviceScaleFactor: 1,
-    })
+  const wide = { width: 1240, height: 900 }
+  for (const [name, options] of [
+    ['page-light', { colorScheme: 'light', viewport: wide }],
+    ['page-dark', { colorScheme: 'dark', viewport: wide }],
+    ['page-narrow', { viewport: { width: 390, height: 844 } }],
+  ] as const) {
+    const context = await browser.newContext(options)
     const page = await context.newPage()
     await page.goto(adminUrl)
     await page.getByText('live', { exact: true }).waitFor()
-    await take(page, `page-${scheme}`)
-    if (scheme === 'light') await takeOthers(page, adminUrl)
+    await take(page, name)
     await context.close()
   }
-  const phone = await browser.newContext({ viewport: { width: 390, height: 844 }, deviceScaleFactor: 1 })
-  const page = await phone.newPage()
-  await page.goto(adminUrl)
-  await page.getByText('live', { exact: true }).waitFor()
-  await take(page, 'page-narrow')
-  await phone.close()
+  const context = await browser.newContext({ viewport: { width: 1240, height: 600 } })
+  await takeOthers(await context.newPage(), adminUrl)
+  await context.close()
 }
 
 async function takeOthers(page: Page, adminUrl: string): Promise<void> {

@@ -14,7 +14,7 @@ export async function cachePage(parts: PageParts, asked: { readonly image: strin
   return html`<h1>Cache</h1>
 <p class="lead">${count(storage.manifests)} manifests and ${count(storage.blobs)} blobs, ${bytes(storage.blobBytes + storage.manifestBytes)}, on this disk.</p>
 ${finder(asked)}
-<div class="scroll" role="region" aria-label="Upstreams" tabindex="0"><table>
+<div class="scroll" role="group" aria-label="Upstreams" tabindex="0"><table>
 <thead><tr><th scope="col">Upstream</th><th scope="col" class="number">To clients</th><th scope="col" class="number">Fetched</th></tr></thead>
 <tbody>${upstreams.map(
     ({ name, servedBytes, upstreamBytes }) =>
@@ -53,7 +53,7 @@ export async function repositoryPage(
 
 function tagTable({ upstream, repository = '' }: CachePlace, { entries }: Page<TagEntry>, now: number): Html {
   if (entries.length === 0) return html`<p class="quiet">None. What was pulled by digest alone has no tag here.</p>`
-  return html`<div class="scroll" role="region" aria-labelledby="tags" tabindex="0"><table>
+  return html`<div class="scroll" role="group" aria-labelledby="tags" tabindex="0"><table>
 <thead><tr><th scope="col">Tag</th><th scope="col">Manifest</th><th scope="col">Kind</th><th scope="col" class="number">Confirmed by upstream</th></tr></thead>
 <tbody>${entries.map(
     ({ tag, digest, mediaType, checkedAt }) =>
@@ -63,7 +63,7 @@ function tagTable({ upstream, repository = '' }: CachePlace, { entries }: Page<T
 
 function manifestTable({ upstream, repository = '' }: CachePlace, { entries }: Page<ManifestEntry>, now: number): Html {
   if (entries.length === 0) return html`<p class="quiet">None is here.</p>`
-  return html`<div class="scroll" role="region" aria-labelledby="manifests" tabindex="0"><table>
+  return html`<div class="scroll" role="group" aria-labelledby="manifests" tabindex="0"><table>
 <thead><tr><th scope="col">Digest</th><th scope="col">Kind</th><th scope="col" class="number">Size</th><th scope="col" class="number">Last used</th></tr></thead>
 <tbody>${entries.map(
     ({ digest, mediaType, size, lastUsed }) =>

@@ -55,7 +55,7 @@ ${raw(lines.map(({ at }) => `<line class="grid" x1="0" x2="${slots.length}" y1="
 ${raw(`<path class="up" d="${area(slots, base, slot => -y(servedRate(slot)))}"/><path class="down" d="${area(slots, base, slot => y(upstreamRate(slot)))}"/>`)}
 ${raw(`<line class="base" x1="0" x2="${slots.length}" y1="${round(base)}" y2="${round(base)}"/>`)}</svg>
 ${lines.map(({ value, at }) => html`<text x="2" y="${round(at + 11)}">${rate(value)}</text>`)}
-${first > 8 ? html`<text class="unknown" x="${round((50 * first) / slots.length)}%" y="${round(base - 6)}" text-anchor="middle">not running</text>` : ''}`
+${first > slots.length / 4 ? html`<text class="unknown" x="${round((50 * first) / slots.length)}%" y="${round(base - 6)}" text-anchor="middle">not running</text>` : ''}`
 }
 
 /** Steps, closed along the base line. Stretches of nothing cost one step. */

@@ -32,7 +32,7 @@ ${annotations(parsed)}`
 
 function children(image: ImageDescription): Html {
   return html`<section aria-labelledby="platforms"><h2 id="platforms">Platforms</h2>
-<div class="scroll" role="region" aria-labelledby="platforms" tabindex="0"><table>
+<div class="scroll" role="group" aria-labelledby="platforms" tabindex="0"><table>
 <thead><tr><th scope="col">Platform</th><th scope="col">Manifest</th><th scope="col" class="number">Layers</th><th scope="col" class="number">Size</th><th scope="col" class="number">On this disk</th></tr></thead>
 <tbody>${image.children.map(child => childRow(image, child))}</tbody></table></div>
 ${image.childrenLeftOut > 0 ? html`<p class="quiet">and ${count(image.childrenLeftOut)} more</p>` : ''}</section>`
@@ -59,7 +59,7 @@ function layers(image: ImageDescription, now: number): Html {
   const here = image.blobs.reduce((sum, blob) => sum + (blob.here?.size ?? 0), 0)
   return html`<section aria-labelledby="blobs"><h2 id="blobs">Configuration and layers</h2>
 <p class="lead">${bytes(total)}, ${share(here, total)} of it on this disk.</p>
-<div class="scroll" role="region" aria-labelledby="blobs" tabindex="0"><table>
+<div class="scroll" role="group" aria-labelledby="blobs" tabindex="0"><table>
 <thead><tr><th scope="col">Blob</th><th scope="col">What</th><th scope="col" class="number">Size</th><th scope="col" class="number">On this disk</th><th scope="col">Also in</th></tr></thead>
 <tbody>${image.blobs.map(blob => blobRow(image.upstream, blob, now))}</tbody></table></div>
 ${image.blobsLeftOut > 0 ? html`<p class="quiet">and ${count(image.blobsLeftOut)} more</p>` : ''}

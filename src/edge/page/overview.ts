@@ -71,7 +71,7 @@ const figure = (name: string, value: string, note: Html): Html =>
 function downloads(fills: readonly RunningFill[], rates: ReadonlyMap<string, number>, now: number): Html {
   if (fills.length === 0) return html`<p class="quiet">None. What clients ask for is here, or nobody asks.</p>`
   const left = fills.length - shownFills
-  return html`<div class="scroll" role="region" aria-labelledby="downloads-title" tabindex="0"><table>
+  return html`<div class="scroll" role="group" aria-labelledby="downloads-title" tabindex="0"><table>
 <thead><tr><th scope="col">Blob</th><th scope="col">For</th><th scope="col" class="wide">Progress</th><th scope="col" class="number">Rate</th><th scope="col" class="number">Readers</th><th scope="col" class="number">Running for</th></tr></thead>
 <tbody>${fills.slice(0, shownFills).map(fill => download(fill, rates.get(fill.digest), now))}</tbody></table></div>
 ${left > 0 ? html`<p class="quiet">and ${count(left)} more</p>` : ''}`
@@ -111,7 +111,7 @@ ${quiet.length === 0 ? nothing : html`<p class="quiet">Not used yet: ${quiet.map
 
 const upstreamTable = (
   used: readonly UpstreamStatus[],
-): Html => html`<div class="scroll" role="region" aria-labelledby="upstreams-title" tabindex="0"><table>
+): Html => html`<div class="scroll" role="group" aria-labelledby="upstreams-title" tabindex="0"><table>
 <thead><tr><th scope="col">Upstream</th><th scope="col">State</th><th scope="col" class="number">To clients</th><th scope="col" class="number">Fetched</th><th scope="col" class="number">Saved</th><th scope="col" class="number">Requests</th><th scope="col" class="number">Pulls left</th><th scope="col">Last error</th></tr></thead>
 <tbody>${used.map(upstreamRow)}</tbody></table></div>`
 
