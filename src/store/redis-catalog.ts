@@ -56,7 +56,7 @@ export class RedisCatalog implements Catalog {
 
   async repositories(upstream: string, page: PageRequest): Promise<Page<string>> {
     const { upstreams, cut } = await this.#looked()
-    const names = [...(upstreams.get(upstream)?.keys() ?? [])].sort()
+    const names = [...(upstreams.get(upstream)?.keys() ?? [])]
     return { ...pageOf(names, page), cut }
   }
 
@@ -146,7 +146,7 @@ export class RedisCatalog implements Catalog {
         cut ||= cursor !== '0' && (keys >= this.#limits.keys || links >= this.#limits.links)
       } while (cursor !== '0' && !cut)
     }
-    return { upstreams, cut }
+    return { upstreams: new Map([...upstreams].map(([upstream, found]) => [upstream, inOrder(found)])), cut }
   }
 
   #read<Result>(work: (commands: RedisCommander) => Promise<Result>): Promise<Result> {
@@ -158,6 +158,9 @@ export class RedisCatalog implements Catalog {
 async function nodesOf(commands: RedisCommander): Promise<readonly RedisCommander[]> {
   return commands instanceof Cluster ? commands.nodes('master') : [commands]
 }
+
+/** SCAN gives keys in no order. */
+const inOrder = (found: Repositories): Repositories => new Map([...found].sort(([a], [b]) => (a < b ? -1 : 1)))
 
 /** Gives how many links it added. What is no key of ours, or holds no names, is passed over (F-64). */
 function note(upstreams: Map<string, Repositories>, key: string): number {
