@@ -11,6 +11,7 @@ import { fromBucket } from './bars/from-bucket.ts'
 import { manifest } from './bars/manifest.ts'
 import { outage } from './bars/outage.ts'
 import { ownerKilled } from './bars/owner-killed.ts'
+import { page } from './bars/page.ts'
 import { sharedTag } from './bars/shared-tag.ts'
 import { stalledReaders } from './bars/stalled.ts'
 import { start } from './bars/start.ts'
@@ -21,7 +22,7 @@ import { plantTree } from './tree.ts'
 
 /** `npm run bench [-- name…] [--runs 5]`: measures the bars beside their peers, prints a table, writes `bench/results/latest.json`. */
 
-const oneMachine: readonly Bar[] = [cold, firstByte, warmBlob, manifest, stalledReaders, start]
+const oneMachine: readonly Bar[] = [cold, firstByte, warmBlob, manifest, stalledReaders, start, page]
 const manyReplicas: readonly Bar[] = [fleet, ownerKilled, fromBucket, sharedTag, outage]
 const bars = [...oneMachine, ...manyReplicas]
 const results = join(import.meta.dirname, 'results')

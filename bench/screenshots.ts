@@ -176,6 +176,8 @@ async function main(): Promise<void> {
   })
   undo.defer(() => layover.close().catch(() => undefined))
 
+  const browser = await startBrowser()
+  undo.defer(() => browser.close())
   const seconds = Number(values.minutes) * 60
   const watching = new AbortController()
   undo.defer(() => watching.abort())
@@ -187,10 +189,8 @@ async function main(): Promise<void> {
 
   const pulling = new AbortController()
   undo.defer(() => pulling.abort())
-  const browser = await startBrowser()
-  undo.defer(() => browser.close())
   pullSlow(layover, slow, pulling.signal)
-  await pause(4_000)
+  await pause(3_000)
   await mkdir(images, { recursive: true })
   await takePictures(browser, layover)
 }

@@ -25,7 +25,7 @@ export async function renderRegions(parts: PageParts, rates: FillRates): Promise
     traffic: html`${trafficChart({ id: 'hour', title: 'Last hour', period: parts.history.hour(), begin: '1 h ago' })}
 ${trafficChart({ id: 'day', title: 'Last day', period: parts.history.day(), begin: '24 h ago' })}`,
     downloads: downloads(fills, rates.update(fills, now), now),
-    upstreams: upstreams(status),
+    upstreams: upstreams(status, now),
     stores: stores(status),
     answers: answers(status),
     running: html`${status.version}, up ${duration(status.uptimeSeconds * 1000)}`,
@@ -97,7 +97,7 @@ function progress(size: number | undefined, received: number, digest: string): H
   return html`<progress max="${size}" value="${received}" aria-label="${shortDigest(digest)}"></progress> <span>${bytes(received)} of ${bytes(size)}</span>`
 }
 
-function upstreams({ upstreams: all }: PageStatus): Html {
+function upstreams({ upstreams: all }: PageStatus, now: number): Html {
   const isQuiet = ({ state, upstreamRequests, servedBytes, lastError }: UpstreamStatus): boolean =>
     state === 'closed' && upstreamRequests === 0 && servedBytes === 0 && lastError === undefined
   // What is wrong is seen first; else as configured.
@@ -105,30 +105,30 @@ function upstreams({ upstreams: all }: PageStatus): Html {
     .filter(upstream => !isQuiet(upstream))
     .sort((a, b) => Number(a.state === 'closed') - Number(b.state === 'closed'))
   const quiet = all.filter(isQuiet)
-  return html`${used.length === 0 ? nothing : upstreamTable(used)}
+  return html`${used.length === 0 ? nothing : upstreamTable(used, now)}
 ${quiet.length === 0 ? nothing : html`<p class="quiet">Not used yet: ${quiet.map(({ name }) => name).join(', ')}</p>`}`
 }
 
 const upstreamTable = (
   used: readonly UpstreamStatus[],
+  now: number,
 ): Html => html`<div class="scroll" role="group" aria-labelledby="upstreams-title" tabindex="0"><table>
 <thead><tr><th scope="col">Upstream</th><th scope="col">State</th><th scope="col" class="number">To clients</th><th scope="col" class="number">Fetched</th><th scope="col" class="number">Saved</th><th scope="col" class="number">Requests</th><th scope="col" class="number">Pulls left</th><th scope="col">Last error</th></tr></thead>
-<tbody>${used.map(upstreamRow)}</tbody></table></div>`
+<tbody>${used.map(upstream => upstreamRow(upstream, now))}</tbody></table></div>`
 
-function upstreamRow(upstream: UpstreamStatus): Html {
+function upstreamRow(upstream: UpstreamStatus, now: number): Html {
   const { name, servedBytes, upstreamBytes, savedBytes, upstreamRequests, lastError } = upstream
-  return html`<tr><th scope="row"><a href="${cachePath({ upstream: name })}">${name}</a></th><td>${upstreamState(upstream)}</td>
+  return html`<tr><th scope="row"><a href="${cachePath({ upstream: name })}">${name}</a></th><td>${upstreamState(upstream, now)}</td>
 <td class="number">${bytes(servedBytes)}</td><td class="number">${bytes(upstreamBytes)}</td><td class="number">${bytes(savedBytes)}</td><td class="number">${count(upstreamRequests)}</td><td class="number">${rateLimit(upstream)}</td><td>${lastError === undefined ? html`<span class="quiet">none</span>` : html`<code>${lastError}</code>`}</td></tr>`
 }
 
-function upstreamState({ state, unreachableSince, blockedUntil }: UpstreamStatus): Html {
+function upstreamState({ state, unreachableSince, blockedUntil }: UpstreamStatus, now: number): Html {
   if (state === 'closed') return html`<span class="state good">answers</span>`
-  const times = [
-    ...(unreachableSince === undefined ? [] : [html`since ${moment(Date.parse(unreachableSince))}`]),
-    ...(blockedUntil === undefined ? [] : [html`asked again ${moment(Date.parse(blockedUntil))}`]),
-  ]
   const word = state === 'half-open' ? 'on trial' : 'not asked'
-  return html`<span class="state ${state === 'half-open' ? 'fair' : 'bad'}">${word}</span>${times.map(time => html` <span class="quiet">${time}</span>`)}`
+  const since = unreachableSince === undefined ? '' : `away for ${duration(now - Date.parse(unreachableSince))}`
+  const until = blockedUntil === undefined ? '' : `asked again in ${duration(Date.parse(blockedUntil) - now)}`
+  const times = [since, until].filter(text => text !== '').join(', ')
+  return html`<span class="state ${state === 'half-open' ? 'fair' : 'bad'}">${word}</span> <span class="quiet">${times}</span>`
 }
 
 function rateLimit({ rateLimit: limit }: UpstreamStatus): Html {
