@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { hostname } from 'node:os'
 import { Blobs } from './cache/blobs.ts'
 import type { Fleet } from './cache/fleet.ts'
 import { createManifests } from './cache/manifests.ts'
@@ -18,6 +19,8 @@ import { WriteWatch } from './edge/send-bytes.ts'
 import { type RunningServer, startServer } from './edge/server.ts'
 import type { Log } from './log/log.ts'
 import type { Observer } from './log/observer.ts'
+import { SavingsMeter } from './metrics/meter.ts'
+import { TrafficHistory } from './metrics/history.ts'
 import { createMetrics } from './metrics/metrics.ts'
 import { describeStatus } from './metrics/status.ts'
 import { loggingObserver } from './metrics/logging-observer.ts'
@@ -45,11 +48,20 @@ export type RunningLayover = {
 export async function startLayover({ config, log, clock = systemClock }: LayoverOptions): Promise<RunningLayover> {
   const startedAt = clock.monotonic()
   const names = config.upstreams.map(upstream => upstream.name)
-  const metrics = createMetrics({ upstreams: names, version })
+  const metrics = createMetrics({ upstreams: names, version, clock })
   const observer = loggingObserver(metrics, log, clock)
   const via = `layover-${randomBytes(6).toString('hex')}`
   const stores = await openStores({ config, clock, observer, log })
   const replica = await openReplica({ config, stores, clock, observer, log })
+  const savings = new SavingsMeter({
+    totals: stores.totals,
+    read: () => metrics.amounts(),
+    pricing: config.pricing,
+    upstreams: names,
+    clock,
+    failed: error => observer.storeFailed('totals', error),
+  })
+  await savings.start()
   const upstreams = createUpstreams({ config, clock, observer, via })
   const { handlers, blobs } = createCache({ config, upstreams, stores, fleet: replica?.fleet, clock, observer })
   const watch = new WriteWatch(config.clients.stallMs)
@@ -67,18 +79,38 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
     draining: () => draining,
     report,
   })
+  const status = () =>
+    describeStatus({
+      version,
+      uptimeSeconds: (clock.monotonic() - startedAt) / 1000,
+      upstreams: [...upstreams.values()],
+      storage: stores.usage(),
+      shared: stores.shared?.pending(),
+      redis: stores.redis(),
+      snapshot: metrics.snapshot(),
+      savings: savings.report(),
+    })
+  const history = new TrafficHistory({ clock, read: () => metrics.snapshot().traffic })
+  const ending = new AbortController()
+  let registryPort = config.listen.port
   const admin = createAdmin({
     metrics,
-    status: () =>
-      describeStatus({
-        version,
-        uptimeSeconds: (clock.monotonic() - startedAt) / 1000,
-        upstreams: [...upstreams.values()],
-        storage: stores.usage(),
-        shared: stores.shared?.pending(),
-        redis: stores.redis(),
-        snapshot: metrics.snapshot(),
-      }),
+    status,
+    savings: async since => (since === undefined ? savings.report() : await savings.since(since)),
+    page: {
+      status,
+      history,
+      fills: () => blobs.view(),
+      catalog: stores.catalog,
+      blobs: stores.blobCatalog,
+      upstreams: config.upstreams.map(({ name, aliases, default: isDefault }) => ({ name, aliases, isDefault })),
+      locate: name => locator.locate({ name, host: undefined, query: new URLSearchParams(), basePath: '' }),
+      listen: () => ({ host: config.listen.host, port: registryPort }),
+      admin: config.admin,
+      machine: hostname(),
+      clock,
+      ending: ending.signal,
+    },
     // Redis and the bucket are a help: without them pulls go on from upstream (F-55, F-59).
     readiness: () => (draining ? { ready: false, reasons: ['draining'] } : { ready: true, reasons: [] }),
     onError: error => log.error({ error }, 'admin page failed'),
@@ -86,10 +118,12 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
 
   const listeners: RunningServer[] = []
   const stopStores = async (): Promise<void> => {
+    history.close()
     await blobs.close()
     await Promise.all([...upstreams.values()].map(upstream => upstream.close()))
     watch.close()
     await replica?.close()
+    await savings.close()
     await stores.close()
   }
   try {
@@ -112,15 +146,19 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   }
   const [registry, adminServer, others] = listeners
   if (!registry || !adminServer) throw new Error('both listeners are needed')
+  registryPort = Number(new URL(registry.url).port || 80)
   let connections = 0
   const counting = setInterval(() => void registry.connections().then(count => (connections = count)), 1_000).unref()
   metrics.clients(() => connections)
   metrics.setUsage(() => stores.usage())
+  if (stores.redis()) metrics.setRedis(() => stores.redis())
+  metrics.setSavings(() => savings.reading())
   metrics.setPending(() => stores.shared?.pending() ?? { uploads: 0, bytes: 0 })
 
   let closing: Promise<void> | undefined
   const close = async (drainMs: number): Promise<void> => {
     draining = true
+    ending.abort()
     clearInterval(counting)
     await registry.close(drainMs)
     // What other replicas read here they go on reading elsewhere.
@@ -172,6 +210,7 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
   const { offline } = config
   const { metadata } = stores
   const settings = settingsOf(config.upstreams)
+  const storeSource = config.redis ? ('memory' as const) : ('disk' as const)
   const rights = createRights({
     upstreams,
     metadata,
@@ -198,6 +237,8 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
     // Not the store: between its last byte and its publication a blob is only there.
     blobs,
     rights,
+    storeSource,
+    questions: stores.questions,
     clock,
     observer,
     offline,
@@ -206,7 +247,7 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
       blobs.prefetch(target, toPrefetch(parsed, config.prefetch))
     },
   })
-  const lists = { upstreams, settings, metadata, clock, observer, offline }
+  const lists = { upstreams, settings, metadata, storeSource, clock, observer, offline }
   return {
     blobs,
     handlers: { manifests, blobs, tagLists: createTagLists(lists), referrers: createReferrers(lists) },

@@ -3,7 +3,7 @@ import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { FillConfig } from '../config/config.ts'
 import type { Observer } from '../log/observer.ts'
-import type { Outcome } from '../log/outcome.ts'
+import type { Outcome, ServedSource } from '../log/outcome.ts'
 import { type Digest, wellKnownBlobs } from '../oci/digest.ts'
 import { blobUnknown, RegistryError, unavailable } from '../oci/errors.ts'
 import type { ByteRange } from '../oci/range.ts'
@@ -23,6 +23,7 @@ import { peerOrigin, type RepositoryRight, sharedOrigin, upstreamOrigins } from 
 import { Prefetcher } from './prefetcher.ts'
 import { Quarantine } from './quarantine.ts'
 import type { Rights } from './rights.ts'
+import type { RunningFill } from './running-fill.ts'
 import { SideRead } from './side-read.ts'
 import { StoredReader } from './stored-reader.ts'
 
@@ -48,6 +49,7 @@ export type OpenedBlob = {
   /** Bytes; undefined while upstream has not said it. */
   readonly size: number | undefined
   readonly outcome: Extract<Outcome, 'hit' | 'joined' | 'fill'>
+  readonly source: ServedSource
   /** A reader of `range`, or of everything. */
   reader(range?: ByteRange): BlobReader
   close(): void
@@ -77,6 +79,7 @@ export class Blobs {
   readonly #fills = new Map<Digest, Fill>()
   /** Every download that has not ended, with the repository on whose behalf it runs. */
   readonly #running = new Map<Fill, string>()
+  readonly #started = new WeakMap<Fill, Pick<RunningFill, 'upstream' | 'repository' | 'startedAt'>>()
   readonly #quarantine: Quarantine
   readonly #expected = new LRUCache<string, number>({ max: 100_000 })
   readonly #missing = new LRUCache<string, number>({ max: 10_000 })
@@ -95,6 +98,15 @@ export class Blobs {
   /** Downloads that run now. */
   get running(): number {
     return this.#running.size
+  }
+
+  /** The downloads that run now, oldest first, for whoever looks on. */
+  view(): RunningFill[] {
+    return [...this.#running.keys()].flatMap(fill => {
+      const started = this.#started.get(fill)
+      const { digest, size, received, readers, began } = fill
+      return started ? [{ ...started, digest, size, received, readers, began }] : []
+    })
   }
 
   /** A manifest of this repository said how large these blobs are (P-60). */
@@ -291,12 +303,15 @@ export class Blobs {
     })
     this.#fills.set(digest, fill)
     this.#running.set(fill, keyOf(target, digest))
+    const { upstream, repository } = target
+    this.#started.set(fill, { upstream, repository, startedAt: this.#deps.clock.now() })
     fill.opened.catch((error: unknown) => this.#rememberMissing(target, digest, error))
     void fill.ended.then(end => {
       // A download that could no longer be joined may have been replaced by another.
       if (this.#fills.get(digest) === fill) this.#fills.delete(digest)
       this.#running.delete(fill)
       this.#sideReads.delete(fill)
+      if (member && member.standing !== 'undecided') observer.leaseSettled(member.standing)
       member?.end(this.#endOf(end))
     })
     return fill
@@ -373,6 +388,7 @@ export class Blobs {
     return {
       size: stored.size,
       outcome: 'hit',
+      source: 'disk',
       reader: () => new StoredReader(stored, bad),
       close: () => void stored.close().catch((error: unknown) => this.#deps.observer.storeFailed('close', error)),
     }
@@ -385,6 +401,7 @@ export class Blobs {
     return {
       size,
       outcome,
+      source: sourceOf(fill.began),
       reader: range => {
         const reader = spare ?? fill.join()
         spare = undefined
@@ -484,6 +501,12 @@ function outcomeOf(began: OriginKind | undefined, joined: boolean): OpenedBlob['
   return joined || began === 'peer' ? 'joined' : 'fill'
 }
 
+/** By where a download began: what it went on from later, after a break, is not told apart. */
+function sourceOf(began: OriginKind | undefined): ServedSource {
+  if (began === 'shared') return 's3'
+  return began === 'peer' ? 'peer' : 'fill'
+}
+
 function keyOf(target: Target, digest: Digest): string {
   return `${target.upstream}/${target.repository}@${digest}`
 }
@@ -500,5 +523,5 @@ function inMemory(bytes: Uint8Array): OpenedBlob {
     read: (position, length) => bytes.subarray(position, position + length),
     close: () => undefined,
   }
-  return { size: bytes.length, outcome: 'hit', reader: () => reader, close: () => undefined }
+  return { size: bytes.length, outcome: 'hit', source: 'memory', reader: () => reader, close: () => undefined }
 }

@@ -48,6 +48,7 @@ export class Fill {
   readonly #readers = new Set<FillReader>()
   readonly #abort = new AbortController()
   readonly #hash: Hash
+  readonly #startedAt = performance.now()
   readonly #opening = Promise.withResolvers<number | undefined>()
   #size: number | undefined
   #verified = false
@@ -56,6 +57,7 @@ export class Fill {
   #condemned = false
   #over = false
   #holds = 0
+  #mostReaders = 0
   #wakers: (() => void)[] = []
   #lastLeft: (() => void) | undefined
   #abandonTimer: NodeJS.Timeout | undefined
@@ -86,6 +88,11 @@ export class Fill {
     return this.#size
   }
 
+  /** Who reads along now. */
+  get readers(): number {
+    return this.#readers.size
+  }
+
   /** True once size and digest were right. */
   get verified(): boolean {
     return this.#verified
@@ -113,6 +120,7 @@ export class Fill {
     this.#stopAbandonTimer()
     const reader = new FillReader(this)
     this.#readers.add(reader)
+    this.#mostReaders = Math.max(this.#mostReaders, this.#readers.size)
     return reader
   }
 
@@ -363,7 +371,16 @@ export class Fill {
   #endOf(outcome: FillEnd, error: Error | undefined): FillEnded {
     const { digest, source } = this.#deps
     const reason = error === undefined ? undefined : reasonOf(error)
-    return { upstream: source.upstream, digest, outcome, reason, bytes: this.received, error }
+    return {
+      upstream: source.upstream,
+      digest,
+      outcome,
+      reason,
+      bytes: this.received,
+      seconds: (performance.now() - this.#startedAt) / 1000,
+      readers: this.#mostReaders,
+      error,
+    }
   }
 
   #wake(): void {

@@ -3,13 +3,16 @@ import type { Clock } from '../clock.ts'
 import type { Config } from '../config/config.ts'
 import type { Log } from '../log/log.ts'
 import type { Observer } from '../log/observer.ts'
+import type { BlobCatalog, Catalog } from '../store/catalog.ts'
 import { type EmbeddedStores, openEmbeddedStores } from '../store/embedded.ts'
 import type { Leases } from '../store/leases.ts'
 import { LocalLeases } from '../store/local-leases.ts'
+import type { Questions } from '../store/questions.ts'
 import { PassingBlobs } from '../store/passing-blobs.ts'
 import type { RedisState } from '../store/redis-connection.ts'
 import type { S3SharedBlobs } from '../store/s3-blobs.ts'
 import type { BlobLinks, BlobStore, MetadataStore, SharedBlobs, Spool, StorageUsage } from '../store/stores.ts'
+import type { Totals } from '../store/totals.ts'
 
 export type StoresOptions = {
   readonly config: Config
@@ -27,6 +30,12 @@ export type Stores = {
   /** Undefined: clients are sent nowhere. */
   readonly links: BlobLinks | undefined
   readonly leases: Leases
+  readonly totals: Totals
+  /** Undefined: no other replica would tell. */
+  readonly questions: Questions | undefined
+  /** What is known here, and what lies on this disk, for the status page. */
+  readonly catalog: Catalog
+  readonly blobCatalog: BlobCatalog
   usage(): StorageUsage
   /** Undefined: there is no Redis. */
   redis(): RedisState | undefined
@@ -64,7 +73,9 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       })
       closing.push(() => bucket?.close())
     }
-    const { metadata, leases, state } = config.redis ? await openRedis(options, closing) : local(embedded, clock)
+    const { metadata, leases, questions, totals, state, catalog } = config.redis
+      ? await openRedis(options, closing)
+      : local(embedded, clock)
     const records = bucket ? await archived({ metadata, bucket, options, closing }) : metadata
     return {
       blobs: bucket && config.hotTier?.maxBytes === 0 ? passing(embedded, bucket, observer, closing) : embedded.blobs,
@@ -73,6 +84,10 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       shared: bucket,
       links: config.s3?.redirect && bucket,
       leases,
+      totals,
+      questions,
+      catalog,
+      blobCatalog: embedded.catalog,
       usage: () => embedded.usage(),
       redis: state,
       close,
@@ -86,9 +101,13 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
 // Their clients take memory and time to start, and most installations have neither: they are loaded where they are used.
 async function importRedis() {
   return {
+    ...(await import('../store/redis-client.ts')),
+    ...(await import('../store/redis-catalog.ts')),
     ...(await import('../store/redis-connection.ts')),
     ...(await import('../store/redis-leases.ts')),
     ...(await import('../store/redis-metadata.ts')),
+    ...(await import('../store/redis-totals.ts')),
+    ...(await import('../store/redis-questions.ts')),
   }
 }
 
@@ -108,12 +127,18 @@ function budgetOf({ s3, hotTier, storage }: Config): number {
 type Records = {
   readonly metadata: MetadataStore
   readonly leases: Leases
+  readonly totals: Totals
+  readonly questions: Questions | undefined
+  readonly catalog: Catalog
   readonly state: () => RedisState | undefined
 }
 
-const local = ({ metadata }: EmbeddedStores, clock: Clock): Records => ({
+const local = ({ metadata, totals, catalog }: EmbeddedStores, clock: Clock): Records => ({
   metadata,
+  totals,
+  catalog,
   leases: new LocalLeases({ clock }),
+  questions: undefined,
   state: () => undefined,
 })
 
@@ -122,13 +147,17 @@ async function openRedis(
   closing: (() => Promise<void> | void)[],
 ): Promise<Records> {
   if (!config) throw new Error('no Redis is configured')
-  const { RedisConnection, RedisLeases, openRedisMetadata } = await importRedis()
+  const { RedisCatalog, RedisConnection, RedisLeases, RedisQuestions, RedisTotals, openRedisMetadata, patienceMs } =
+    await importRedis()
   const connection = new RedisConnection({ config, observer, log })
   closing.push(() => connection.close())
   const metadata = await openRedisMetadata({ config, clock, observer, log, connection })
   closing.push(() => metadata.close())
-  const leases = new RedisLeases({ connection, keyPrefix: config.keyPrefix })
-  return { metadata, leases, state: () => connection.state() }
+  const leases = new RedisLeases({ connection, keyPrefix: config.keyPrefix, patienceMs: patienceMs(config) })
+  const questions = new RedisQuestions({ connection, keyPrefix: config.keyPrefix })
+  const totals = new RedisTotals({ connection, keyPrefix: config.keyPrefix, clock })
+  const catalog = new RedisCatalog({ connection, keyPrefix: config.keyPrefix, clock })
+  return { metadata, leases, questions, totals, catalog, state: () => connection.state() }
 }
 
 /** Records that outlive Redis and this disk, because they rest in the bucket too. */

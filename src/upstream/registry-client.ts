@@ -9,7 +9,7 @@ import { parseWarnings } from '../oci/warning.ts'
 import { matchingRange, parseContentRange } from './content-range.ts'
 import type { ExchangeAnswer } from './exchange.ts'
 import { Limiter } from './limiter.ts'
-import { parseRateLimit } from './rate-limit.ts'
+import { parseRateLimit, type RateLimit } from './rate-limit.ts'
 import { withRetries } from './retry.ts'
 import { readSmallBody } from './small-body.ts'
 import { Source } from './source.ts'
@@ -79,6 +79,7 @@ class RegistryClient implements Upstream {
   readonly #smallSlots: Limiter
   /** Where HEAD is not answered, until when (monotonic). */
   readonly #withoutHead = new Map<string, number>()
+  #rateLimit: RateLimit | undefined
 
   constructor({ config, offline, clock, observer, log, lookup, via }: UpstreamDependencies) {
     this.name = config.name
@@ -97,7 +98,8 @@ class RegistryClient implements Upstream {
       clock,
       observer,
     })
-    const shared = { config, transport: this.#transport, tokens, clock }
+    const onDiscarded = (kind: UpstreamKind, bytes: number): void => observer.upstreamBytes(config.name, kind, bytes)
+    const shared = { config, transport: this.#transport, tokens, clock, onDiscarded }
     this.#sources = [
       new Source({ ...shared, url: config.url, onState: state => observer.upstreamState(config.name, state) }),
       ...config.mirrors.map(url => new Source({ ...shared, url })),
@@ -110,7 +112,7 @@ class RegistryClient implements Upstream {
 
   health(): UpstreamHealth {
     const { breaker } = this.#sources[0]
-    return { state: breaker.state(), ...breaker.health() }
+    return { state: breaker.state(), ...breaker.health(), rateLimit: this.#rateLimit }
   }
 
   async headManifest(repository: string, reference: string, options: CallOptions = {}): Promise<ManifestHead> {
@@ -268,7 +270,7 @@ class RegistryClient implements Upstream {
       const ranged = call.headers.range !== undefined
       const refusal = refusalOf(this.name, answer, { ranged, now: this.#clock.now() })
       if (refusal === undefined) return answer
-      discard(answer)
+      discard(answer, bytes => this.#observer.upstreamBytes(this.name, call.kind, bytes))
       throw refusal
     } catch (error) {
       if (error instanceof UpstreamError && error.status === undefined) outcome = error.reason
@@ -276,7 +278,7 @@ class RegistryClient implements Upstream {
       throw error
     } finally {
       const seconds = (this.#clock.monotonic() - started) / 1000
-      this.#observer.upstreamRequest({ upstream: this.name, kind: call.kind, outcome, seconds })
+      this.#observer.upstreamRequest({ upstream: this.name, kind: call.kind, method: call.method, outcome, seconds })
     }
   }
 
@@ -328,7 +330,8 @@ class RegistryClient implements Upstream {
     try {
       return await this.#request(source, call, answer => {
         // Destroyed, not read: an upstream that ignores ranges would send all of it.
-        answer.body.on('error', () => {}).destroy()
+        if (answer.status === 206) discard(answer, bytes => this.#observer.upstreamBytes(this.name, 'blob', bytes))
+        else answer.body.on('error', () => {}).destroy()
         const range = parseContentRange(headerOf(answer, 'content-range'))
         return Promise.resolve({ size: answer.status === 206 ? range?.size : lengthOf(answer) })
       })
@@ -386,7 +389,9 @@ class RegistryClient implements Upstream {
 
   #observeLimits(answer: ExchangeAnswer): void {
     const limit = parseRateLimit(headerOf(answer, 'ratelimit-limit'), headerOf(answer, 'ratelimit-remaining'))
-    if (limit !== undefined) this.#observer.upstreamRateLimit(this.name, limit)
+    if (limit === undefined) return
+    this.#rateLimit = { ...this.#rateLimit, ...limit }
+    this.#observer.upstreamRateLimit(this.name, limit)
   }
 
   #logFailure({ kind, method, repository }: Call, error: UpstreamError): void {
