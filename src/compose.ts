@@ -8,6 +8,7 @@ import { createTagLists } from './cache/tag-lists.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { createReplica, type Replica } from './compose/replica.ts'
 import { openStores, type Stores } from './compose/stores.ts'
+import { openTracer } from './compose/tracing.ts'
 import type { Config, Prefetch, UpstreamConfig } from './config/config.ts'
 import { createAdmin } from './edge/admin.ts'
 import { adminListener } from './edge/admin-listener.ts'
@@ -23,6 +24,7 @@ import { loggingObserver } from './metrics/logging-observer.ts'
 import type { Digest } from './oci/digest.ts'
 import { describedBlobs, type ParsedManifest } from './oci/manifest.ts'
 import { createLocator } from './routing/locate.ts'
+import type { Tracer } from './tracing/tracer.ts'
 import { createUpstream } from './upstream/registry-client.ts'
 import type { Upstream } from './upstream/upstream.ts'
 import { version } from './version.ts'
@@ -47,16 +49,17 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   const metrics = createMetrics({ upstreams: names, version })
   const observer = loggingObserver(metrics, log, clock)
   const via = `layover-${randomBytes(6).toString('hex')}`
-  const stores = await openStores({ config, clock, observer, log })
-  const replica = await openReplica({ config, stores, clock, observer, log })
-  const upstreams = createUpstreams({ config, clock, observer, via })
-  const { handlers, blobs } = createCache({ config, upstreams, stores, fleet: replica?.fleet, clock, observer })
+  const tracer = await openTracer(config, log)
+  const stores = await openStores({ config, clock, observer, log, tracer })
+  const replica = await openReplica({ config, stores, clock, observer, log, tracer })
+  const upstreams = createUpstreams({ config, clock, observer, via, tracer })
+  const { handlers, blobs } = createCache({ config, upstreams, stores, fleet: replica?.fleet, clock, observer, tracer })
   const watch = new WriteWatch(config.clients.stallMs)
   let draining = false
 
   const report = createReport({ metrics, log, access: config.log.access })
   const locator = createLocator(config.upstreams)
-  const handler = createRegistryHandler({ ...handlers, locator, watch, via, draining: () => draining, report })
+  const handler = createRegistryHandler({ ...handlers, locator, watch, via, draining: () => draining, report, tracer })
   const admin = createAdmin({
     metrics,
     status: () =>
@@ -81,6 +84,8 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
     watch.close()
     await replica?.close()
     await stores.close()
+    // Last, so that the spans of what ended just now go with it.
+    await tracer.close()
   }
   try {
     listeners.push(
@@ -125,7 +130,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   }
 }
 
-type OpenReplicaOptions = { config: Config; stores: Stores; clock: Clock; observer: Observer; log: Log }
+type OpenReplicaOptions = { config: Config; stores: Stores; clock: Clock; observer: Observer; log: Log; tracer: Tracer }
 
 /** Undefined: no other replica is told of. */
 async function openReplica({ config, stores, ...parts }: OpenReplicaOptions): Promise<Replica | undefined> {
@@ -138,13 +143,14 @@ async function openReplica({ config, stores, ...parts }: OpenReplicaOptions): Pr
   }
 }
 
-type UpstreamsOptions = { config: Config; clock: Clock; observer: Observer; via: string }
+type UpstreamsOptions = { config: Config; clock: Clock; observer: Observer; via: string; tracer: Tracer }
 
-function createUpstreams({ config, clock, observer, via }: UpstreamsOptions): ReadonlyMap<string, Upstream> {
+function createUpstreams({ config, clock, observer, via, tracer }: UpstreamsOptions): ReadonlyMap<string, Upstream> {
+  const trace = { tracer, propagate: config.tracing?.propagateUpstream ?? false }
   return new Map(
     config.upstreams.map(upstream => [
       upstream.name,
-      createUpstream({ config: upstream, offline: config.offline, clock, observer, via }),
+      createUpstream({ config: upstream, offline: config.offline, clock, observer, via, trace }),
     ]),
   )
 }
@@ -156,9 +162,10 @@ type CacheOptions = {
   fleet: Fleet | undefined
   clock: Clock
   observer: Observer
+  tracer: Tracer
 }
 
-function createCache({ config, upstreams, stores, fleet, clock, observer }: CacheOptions) {
+function createCache({ config, upstreams, stores, fleet, clock, observer, tracer }: CacheOptions) {
   const { offline } = config
   const { metadata } = stores
   const settings = settingsOf(config.upstreams)
@@ -179,6 +186,7 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
     clock,
     observer,
     offline,
+    tracer,
   })
   const manifests = createManifests({
     upstreams,

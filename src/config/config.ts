@@ -22,6 +22,8 @@ export type Config = {
   readonly hotTier?: HotTierConfig | undefined
   /** How other replicas reach this one; absent: every replica downloads by itself. */
   readonly replica?: ReplicaConfig | undefined
+  /** Where traces go; absent: nothing is traced. */
+  readonly tracing?: TracingConfig | undefined
 }
 
 export type Address = { readonly host: string; readonly port: number }
@@ -169,4 +171,15 @@ export type ReplicaConfig = {
   readonly url: string
   /** File of the secret that all replicas share, at least 16 bytes; read at start. */
   readonly secretFile: string
+}
+
+export type TracingConfig = {
+  /** URL that takes OTLP traces as JSON: `http://127.0.0.1:4318/v1/traces`. */
+  readonly endpoint: string
+  /** Of the traces that begin here, from 0 to 1. */
+  readonly sampleRatio: number
+  /** `service.name` and more, said once with every export. */
+  readonly resource: Readonly<Record<string, string>>
+  /** Registries are told the trace that a request belongs to. */
+  readonly propagateUpstream: boolean
 }

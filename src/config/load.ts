@@ -11,6 +11,7 @@ import { ConfigError, type Problem, shownValue, withoutUserinfo } from './proble
 import { readDistributed } from './read-distributed.ts'
 import { type ServerInput, serverSchema, type UpstreamInput, upstreamSchema } from './schema.ts'
 import { describeSystemError, readCa, readCredentials, readDockerConfig, type Surroundings } from './secrets.ts'
+import { readTracing } from './tracing.ts'
 import { describeOrigin, describePath, isTree, type Origin, type Path, Settings, type Tree } from './settings.ts'
 import { nearest } from './suggestion.ts'
 
@@ -170,7 +171,12 @@ function validate(settings: Settings, surroundings: Surroundings): Config | unde
   )
   if (server === undefined) return undefined
   const dataDir = surroundings.resolvePath(['dataDir'], server.dataDir)
-  return freeze({ ...toConfig(server, dataDir, upstreams), ...readDistributed(surroundings, server) })
+  const tracing = readTracing(server.tracing, surroundings.environment)
+  return freeze({
+    ...toConfig(server, dataDir, upstreams),
+    ...readDistributed(surroundings, server),
+    ...(tracing && { tracing }),
+  })
 }
 
 function parse<T extends z.ZodType>(schema: T, tree: Tree, at: Path, report: Report): z.output<T> | undefined {

@@ -1,5 +1,6 @@
 import * as z from 'zod'
 import { distributedSchemas } from './distributed.ts'
+import { tracingSchema } from './tracing.ts'
 import {
   address,
   aliases,
@@ -137,6 +138,7 @@ export const serverSchema = z.strictObject({
   ...distributedSchemas,
   drain: duration('How long a stop waits for running responses.', { min: 0, timer: true }).prefault('5m'),
   log,
+  tracing: tracingSchema,
 })
 
 export type ServerInput = z.output<typeof serverSchema>

@@ -2,6 +2,7 @@ import type { Log } from '../log/log.ts'
 import { describeError } from '../log/redact.ts'
 import type { Metrics } from '../metrics/metrics.ts'
 import type { Exchange } from './exchange.ts'
+import { endRequestSpan } from './request-span.ts'
 import { ClientGone } from './send-bytes.ts'
 
 /** What happens after a request: figures, and one line in the log. Never throws. */
@@ -26,6 +27,7 @@ export function createReport({
     const status = aborted ? 499 : res.statusCode
     metrics.request({ upstream, kind, method, status, outcome, bytes, firstByteSeconds, seconds, aborted })
     const failed = exchange.error !== undefined && !(exchange.error instanceof ClientGone) && !aborted
+    if (exchange.span) endRequestSpan(exchange, { status, failed })
     if (!access && !failed) return
     const line: Record<string, unknown> = {
       method,
@@ -41,6 +43,7 @@ export function createReport({
       agent: req.headers['user-agent']?.slice(0, 200),
     }
     if (exchange.cut) line.cut = true
+    if (exchange.span?.traceId !== undefined) line.trace_id = exchange.span.traceId
     if (failed) line.error = describeError(exchange.error)
     if (failed && (exchange.cut || status >= 500)) log.warn(line, 'request')
     else log.info(line, 'request')

@@ -19,6 +19,7 @@ type SourceOptions = {
   readonly tokens: Tokens
   readonly clock: Clock
   readonly onState?: (state: BreakerState) => void
+  readonly traceparent?: (() => string | undefined) | undefined
 }
 
 export type SourceRequest = Omit<ExchangeRequest, 'url'> & { readonly kind: UpstreamKind; readonly path: string }
@@ -31,7 +32,7 @@ export class Source {
   readonly #base: string
   readonly #exchange: Exchange
 
-  constructor({ config, url, transport, tokens, clock, onState }: SourceOptions) {
+  constructor({ config, url, transport, tokens, clock, onState, traceparent }: SourceOptions) {
     const registry = new URL(url)
     const foreign = (): Trust => ({ kind: 'foreign', from: transport.addressClass(registry) })
     // Credentials belong to the upstream's own origin; a mirror elsewhere is asked anonymously.
@@ -61,6 +62,7 @@ export class Source {
       transport,
       authorization,
       foreign,
+      traceparent,
     })
   }
 
