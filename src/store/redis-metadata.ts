@@ -63,6 +63,8 @@ export const defaultRecordTtlMs = 30 * day
 const firstAnswerMs = 2000
 /** The answer of last resort for tags/list; beyond this the tags that were put first are left out. */
 const maxTagNames = 10_000
+/** Commands in flight for one manifest. Images have a hundred layers at most. */
+const linksAtOnce = 128
 /** Larger lists are not worth a slow Redis. */
 const maxDocumentBytes = 1024 * 1024
 
@@ -176,8 +178,10 @@ class RedisMetadata implements RedisMetadataStore {
     return archived
   }
 
+  /** Some at a time: of thousands at once, the last would have no answer in time, which looks as if Redis were away (T-42). */
   async putLinks(upstream: string, repository: string, digests: readonly Digest[], link: Link): Promise<void> {
-    await this.#putLinks(upstream, repository, digests, link)
+    for (let at = 0; at < digests.length; at += linksAtOnce)
+      await this.#putLinks(upstream, repository, digests.slice(at, at + linksAtOnce), link)
     await this.#parts.archive?.putLinks(upstream, repository, digests, link)
   }
 
