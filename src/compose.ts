@@ -12,6 +12,7 @@ import { openTracer } from './compose/tracing.ts'
 import type { Config, Prefetch, UpstreamConfig } from './config/config.ts'
 import { createAdmin } from './edge/admin.ts'
 import { adminListener } from './edge/admin-listener.ts'
+import { ConnectionLimit } from './edge/connection-limit.ts'
 import { createRegistryHandler } from './edge/registry.ts'
 import { createReport } from './edge/report.ts'
 import { WriteWatch } from './edge/send-bytes.ts'
@@ -88,9 +89,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
     await tracer.close()
   }
   try {
-    listeners.push(
-      await startServer({ address: config.listen, handler, maxConnections: config.clients.maxConnections }),
-    )
+    listeners.push(await startServer({ address: config.listen, handler, ...connectionLimits(config, log, clock) }))
     listeners.push(
       await startServer({
         address: config.admin,
@@ -128,6 +127,19 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
     adminUrl: adminServer.url,
     close: ({ now = false } = {}) => (closing ??= close(now ? 0 : config.drainMs)),
   }
+}
+
+/** Told at most once a minute: who comes with that many comes with more. */
+function connectionLimits({ clients }: Config, log: Log, clock: Clock) {
+  const { maxConnections, maxConnectionsPerAddress: max = maxConnections } = clients
+  let toldAt: number | undefined
+  const onRefused = (client: string): void => {
+    const now = clock.monotonic()
+    if (toldAt !== undefined && now - toldAt < 60_000) return
+    toldAt = now
+    log.warn({ client, max }, 'connections are refused: one address has clients.maxConnectionsPerAddress of them')
+  }
+  return { maxConnections, limit: new ConnectionLimit({ max, onRefused }) }
 }
 
 type OpenReplicaOptions = { config: Config; stores: Stores; clock: Clock; observer: Observer; log: Log; tracer: Tracer }

@@ -60,6 +60,8 @@ export type FillConfig = {
 
 export type ClientLimits = {
   readonly maxConnections: number
+  /** Of one IPv4 address, or one /64 network of IPv6; loopback may have them all. Undefined: so may everybody. */
+  readonly maxConnectionsPerAddress?: number | undefined
   /** A client that takes no byte for this long is disconnected. */
   readonly stallMs: number
 }

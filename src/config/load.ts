@@ -253,7 +253,11 @@ function toConfig(server: ServerInput, dataDir: string, upstreams: readonly Upst
       maxAttempts: fills.attempts,
       earlyRanges: fills.earlyRanges,
     },
-    clients: { maxConnections: clients.maxConnections, stallMs: clients.stall },
+    clients: {
+      maxConnections: clients.maxConnections,
+      maxConnectionsPerAddress: clients.maxConnectionsPerAddress ?? Math.ceil(clients.maxConnections / 2),
+      stallMs: clients.stall,
+    },
     drainMs: server.drain,
     log: { level: log.level, access: log.access },
   }

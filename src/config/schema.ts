@@ -100,6 +100,10 @@ const fills = z
 const clients = z
   .strictObject({
     maxConnections: count('Client connections at once.', { min: 1, max: 1_000_000 }).prefault(10_000),
+    maxConnectionsPerAddress: count(
+      'Connections of one address (IPv6: one /64 network) at once; more get 503. Not for loopback. Default: half of maxConnections.',
+      { min: 1, max: 1_000_000 },
+    ).optional(),
     stall: duration('A client that takes no byte for this long is disconnected.', {
       min: second,
       timer: true,

@@ -27,7 +27,7 @@ describe('defaults', () => {
         maxAttempts: 5,
         earlyRanges: false,
       },
-      clients: { maxConnections: 10_000, stallMs: 60_000 },
+      clients: { maxConnections: 10_000, maxConnectionsPerAddress: 5_000, stallMs: 60_000 },
       drainMs: 300_000,
       log: { level: 'info', access: true },
     })

@@ -104,7 +104,7 @@ describe('T-42: four megabytes made of next to nothing', () => {
     expect(readManifest(image(`"layers":${JSON.stringify(layers)}`), type)).toMatchObject({ truncated: true })
     const platform = { architecture: 'amd64', os: 'linux', variant: 'v8', 'os.version': '10.0' }
     const annotations = { 'vnd.docker.reference.type': 'attestation-manifest', 'vnd.docker.reference.digest': hex(1) }
-    const manifests = layers.slice(0, 4_000).map(each => ({ ...each, platform, annotations }))
+    const manifests = Array.from({ length: 4_000 }, (_, index) => ({ ...layer(index), platform, annotations }))
     expect(
       readManifest(Buffer.from(JSON.stringify({ schemaVersion: 2, manifests })), undefined).manifests,
     ).toHaveLength(4_000)
