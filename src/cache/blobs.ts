@@ -289,11 +289,12 @@ export class Blobs {
         if (origin.kind === 'shared') void this.#removeShared(digest)
       },
     })
+    const expected = this.#expected.get(keyOf(target, digest))
     const fill: Fill = new Fill({
       digest,
-      expectedSize: this.#expected.get(keyOf(target, digest)),
+      expectedSize: expected,
       source,
-      createSpool: size => spool.create(size),
+      createSpool: size => spool.create(size, { vouched: size === expected }),
       publish: (size, file) => this.#publish({ digest, size, file, source }),
       onReceived: received => member?.progressed(received),
       policy: fills,
