@@ -186,6 +186,8 @@ function createCache({ config, upstreams, stores, fleet, clock, observer, tracer
     metadata,
     observer,
     offline,
+    clock,
+    maxAgeMs: name => rightsAgeOf(config, settings(name)),
   })
   const blobs: Blobs = new Blobs({
     upstreams,
@@ -226,6 +228,11 @@ function toPrefetch(parsed: ParsedManifest, prefetch: Prefetch): readonly Digest
   if (prefetch === 'off') return []
   const wanted = prefetch === 'config' ? (parsed.config ? [parsed.config] : []) : describedBlobs(parsed)
   return wanted.map(descriptor => descriptor.digest)
+}
+
+/** Only what credentials opened can be taken back from us alone. */
+function rightsAgeOf({ rights }: Config, { credentials }: UpstreamConfig): number | undefined {
+  return credentials === undefined || rights === undefined || rights.maxAgeMs === 0 ? undefined : rights.maxAgeMs
 }
 
 function settingsOf(upstreams: readonly UpstreamConfig[]): (name: string) => UpstreamConfig {

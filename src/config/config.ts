@@ -11,6 +11,8 @@ export type Config = {
   readonly offline: boolean
   readonly fills: FillConfig
   readonly clients: ClientLimits
+  /** Absent: rights do not age. */
+  readonly rights?: RightsConfig | undefined
   /** How long SIGTERM waits for running responses. */
   readonly drainMs: number
   readonly log: LogConfig
@@ -184,4 +186,9 @@ export type TracingConfig = {
   readonly resource: Readonly<Record<string, string>>
   /** Registries are told the trace that a request belongs to. */
   readonly propagateUpstream: boolean
+}
+
+export type RightsConfig = {
+  /** How long the word of an upstream with credentials on a repository is good; 0: for ever. */
+  readonly maxAgeMs: number
 }

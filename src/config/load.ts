@@ -258,6 +258,7 @@ function toConfig(server: ServerInput, dataDir: string, upstreams: readonly Upst
       maxConnectionsPerAddress: clients.maxConnectionsPerAddress ?? Math.ceil(clients.maxConnections / 2),
       stallMs: clients.stall,
     },
+    rights: { maxAgeMs: server.rights.maxAge },
     drainMs: server.drain,
     log: { level: log.level, access: log.access },
   }

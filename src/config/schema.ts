@@ -112,6 +112,16 @@ const clients = z
   .prefault({})
   .meta({ description: 'Limits for clients.' })
 
+const rights = z
+  .strictObject({
+    maxAge: duration(
+      'Where credentials are configured: how long a repository may be read without asking upstream again. 0s: for ever.',
+      { min: 0, timer: false },
+    ).prefault('24h'),
+  })
+  .prefault({})
+  .meta({ description: 'Which repository may be read.' })
+
 const log = z
   .strictObject({
     level: oneOf(
@@ -139,6 +149,7 @@ export const serverSchema = z.strictObject({
   offline: flag('true: never dial an upstream; what is not cached is 404.').prefault(false),
   fills,
   clients,
+  rights,
   ...distributedSchemas,
   drain: duration('How long a stop waits for running responses.', { min: 0, timer: true }).prefault('5m'),
   log,

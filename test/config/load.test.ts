@@ -18,6 +18,7 @@ describe('defaults', () => {
       upstreams: [],
       prefetch: 'off',
       offline: false,
+      rights: { maxAgeMs: 86_400_000 },
       fills: {
         finishWithinBytes: 64 * 1024 ** 2,
         finishFromShare: 0.5,
