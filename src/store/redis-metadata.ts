@@ -232,12 +232,16 @@ class RedisMetadata implements RedisMetadataStore {
   }
 
   async #putLinks(upstream: string, repository: string, digests: readonly Digest[], link: Link): Promise<void> {
+    if (link === 'named') {
+      const keys = digests.map(digest => this.#parts.keys.link(upstream, repository, digest))
+      // A confirmed link stays what it is.
+      const put = (commands: RedisCommander) =>
+        Promise.all(keys.map(key => commands.set(key, link, 'PX', this.#ttlMs, 'NX')))
+      return this.#write([], put)
+    }
     await Promise.all(
       digests.map(async digest => {
         const key = this.#parts.keys.link(upstream, repository, digest)
-        if (link === 'named')
-          // A confirmed link stays what it is.
-          return this.#write([key], commands => commands.set(key, link, 'PX', this.#ttlMs, 'NX'))
         const confirmed = this.#parts.keys.confirmedAt(upstream, digest)
         await this.#write([key, confirmed], commands =>
           Promise.all([
