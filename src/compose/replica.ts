@@ -39,7 +39,7 @@ export async function createReplica({
   tracer,
 }: ReplicaOptions): Promise<Replica> {
   const secret = await readReplicaSecret(config.secretFile)
-  const peers = createPeers({ secret, clock, tracer })
+  const peers = createPeers({ secret, clock, tracer, onBytes: bytes => observer.peerBytes('read', bytes) })
   const fleet = createFleet({ leases, ownUrl: config.url, peerAt: url => peers.at(url), clock, observer })
   return {
     fleet,
@@ -50,6 +50,7 @@ export async function createReplica({
         clock,
         watch,
         tracer,
+        onSent: bytes => observer.peerBytes('sent', bytes),
         onError: error => log.warn({ error }, 'another replica could not be answered'),
       })
       return startServer({ address: config.listen, handler, maxConnections: maxReplicaConnections })

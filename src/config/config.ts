@@ -26,6 +26,8 @@ export type Config = {
   readonly replica?: ReplicaConfig | undefined
   /** Where traces go; absent: nothing is traced. */
   readonly tracing?: TracingConfig | undefined
+  /** What traffic costs; absent: savings are told in bytes alone. */
+  readonly pricing?: PricingConfig | undefined
 }
 
 export type Address = { readonly host: string; readonly port: number }
@@ -191,4 +193,33 @@ export type TracingConfig = {
 export type RightsConfig = {
   /** How long the word of an upstream with credentials on a repository is good; 0: for ever. */
   readonly maxAgeMs: number
+}
+
+/** Prices, all in one currency. What has no price counts in bytes and not in money. */
+export type PricingConfig = {
+  /** ISO 4217: `USD`. */
+  readonly currency: string
+  /** What a GiB from an upstream costs, by its configured name. */
+  readonly links: Readonly<Record<string, LinkPrice>>
+  /** What a GiB costs that one replica reads from another. */
+  readonly crossZone?: LinkPrice | undefined
+  readonly bucket?: BucketPrice | undefined
+}
+
+/** A price per GiB by the volume of a calendar month (UTC), as clouds bill it. */
+export type LinkPrice = {
+  /** The preset, or `custom`: a label of metrics. */
+  readonly name: string
+  /** So much costs nothing each month; it counts towards the tiers. */
+  readonly freeBytes: number
+  /** Ascending, the first from 0 on. Each holds for what lies above `fromBytes`, up to where the next begins. */
+  readonly tiers: readonly { readonly fromBytes: number; readonly perGiB: number }[]
+}
+
+export type BucketPrice = {
+  /** PUT, POST, LIST and the parts of uploads. */
+  readonly writesPer1000: number
+  /** GET, HEAD. */
+  readonly readsPer1000: number
+  readonly perGiBMonth: number
 }

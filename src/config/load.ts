@@ -8,6 +8,7 @@ import { configVariable, type Environment, readEnvironmentLayer } from './enviro
 import { readFileLayer } from './file.ts'
 import { keysUnder } from './keys.ts'
 import { ConfigError, type Problem, shownValue, withoutUserinfo } from './problem.ts'
+import { readPricing } from './pricing.ts'
 import { readDistributed } from './read-distributed.ts'
 import { readTracing } from './read-tracing.ts'
 import { type ServerInput, serverSchema, type UpstreamInput, upstreamSchema } from './schema.ts'
@@ -172,10 +173,12 @@ function validate(settings: Settings, surroundings: Surroundings): Config | unde
   if (server === undefined) return undefined
   const dataDir = surroundings.resolvePath(['dataDir'], server.dataDir)
   const tracing = readTracing(server.tracing, surroundings.environment)
+  const pricing = server.pricing && readPricing(server.pricing, [...trees.keys()], report)
   return freeze({
     ...toConfig(server, dataDir, upstreams),
     ...readDistributed(surroundings, server),
     ...(tracing && { tracing }),
+    ...(pricing && { pricing }),
   })
 }
 

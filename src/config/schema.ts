@@ -1,5 +1,6 @@
 import * as z from 'zod'
 import { distributedSchemas } from './distributed.ts'
+import { pricingSchema } from './pricing.ts'
 import { tracingSchema } from './tracing.ts'
 import {
   address,
@@ -151,6 +152,7 @@ export const serverSchema = z.strictObject({
   clients,
   rights,
   ...distributedSchemas,
+  pricing: pricingSchema,
   drain: duration('How long a stop waits for running responses.', { min: 0, timer: true }).prefault('5m'),
   log,
   tracing: tracingSchema,

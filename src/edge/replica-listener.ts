@@ -27,6 +27,8 @@ export type ReplicaListenerDeps = {
   readonly patienceMs?: number
   /** Default: nothing is traced. */
   readonly tracer?: Tracer
+  /** Told how many bytes of a blob were sent. */
+  readonly onSent?: (bytes: number) => void
 }
 
 type Handler = (req: IncomingMessage, res: ServerResponse) => void
@@ -73,6 +75,7 @@ async function answer(deps: ReplicaListenerDeps, exchange: Exchange): Promise<vo
   try {
     await send(deps, exchange, blob)
   } finally {
+    deps.onSent?.(exchange.bytes)
     blob.close()
   }
 }
