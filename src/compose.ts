@@ -73,6 +73,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   const handler = createRegistryHandler({ ...handlers, locator, watch, via, draining: () => draining, report, tracer })
   const admin = createAdmin({
     metrics,
+    exemplars: tracer.on,
     status: () =>
       describeStatus({
         version,

@@ -39,6 +39,7 @@ export function createReport({
       aborted,
       staleReason: exchange.staleReason,
       tagAgeMs: exchange.tagAgeMs,
+      traceId: exchange.span?.traceId,
     })
     const failed = exchange.error !== undefined && !(exchange.error instanceof ClientGone) && !aborted
     if (exchange.span) endRequestSpan(exchange, { status, failed })
