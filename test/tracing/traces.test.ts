@@ -7,7 +7,8 @@ import { accessLines, eventually, get, openStream, untilStored } from '../edge/p
 import { FakeClock } from '../fakes/clock.ts'
 import { type Collector, type ExportedSpan, startCollector } from '../fakes/collector.ts'
 import { startTestLayover, type TestLayover } from '../fakes/layover.ts'
-import { freePorts, redisConfig, RedisServer } from '../fakes/redis.ts'
+import { freePorts } from '../fakes/ports.ts'
+import { redisConfig, RedisServer } from '../fakes/redis.ts'
 import { type FakeRegistry, type FakeRegistryOptions, startFakeRegistry } from '../fakes/registry.ts'
 
 let collector: Collector
