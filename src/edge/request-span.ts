@@ -13,7 +13,8 @@ export function startRequestSpan(tracer: Tracer, { req }: Exchange): Span | unde
 /** Says how it was answered, and ends it. The path and its query are not told: what they mean is. */
 export function endRequestSpan(exchange: Exchange, told: { readonly status: number; readonly failed: boolean }): void {
   const { span, req, kind, upstream, repository, reference, outcome, bytes, error } = exchange
-  if (span === undefined) return
+  // Of most traces nothing is kept.
+  if (span?.traceId === undefined) return span?.end()
   const route = routeOf(kind)
   const method = req.method ?? 'GET'
   span.rename(route === undefined ? method : `${method} ${route}`)

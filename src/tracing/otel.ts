@@ -166,7 +166,7 @@ class OtelBackedSpan implements Span {
   }
 
   set(attributes: Attributes): void {
-    if (!this.#ended) this.#span.setAttributes(defined(attributes))
+    if (!this.#ended && this.#span.isRecording()) this.#span.setAttributes(defined(attributes))
   }
 
   linkCurrent(): void {
@@ -183,7 +183,7 @@ class OtelBackedSpan implements Span {
 
   end(error?: unknown): void {
     if (this.#ended) return
-    if (error !== undefined) {
+    if (error !== undefined && this.#span.isRecording()) {
       this.#span.setAttribute('error.type', wordOf(error))
       this.#span.setStatus({ code: SpanStatusCode.ERROR, message: textOf(error) })
     }
