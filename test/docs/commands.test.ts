@@ -30,6 +30,7 @@ const rules: readonly Rule[] = [
   { fits: /^(layover|npm run -s layover --|npx layover) mirror /, run: succeeds },
   { fits: /^layover config init$/, run: succeeds },
   { fits: /^layover config (check|show|schema)$/, run: succeeds },
+  { fits: /^layover stats /, by: 'test/cli/stats.test.ts', saying: "layover(['stats', '--since'" },
   { fits: /^layover reindex /, by: 'test/cli/reindex.test.ts', saying: "'reindex'" },
   { fits: /^kubectl kustomize /, run: renders },
   { fits: /^docker /, cannot: noEngine },

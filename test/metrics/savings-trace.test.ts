@@ -270,6 +270,7 @@ describe('with Redis, a bucket and two replicas', () => {
       })),
     )
     await replay(two, 1)
+    await readFromPeer(two)
     const report = await checkAgainstLog(two)
     await s3.idle()
     const reads = s3.seen.filter(({ method, query }) => method === 'HEAD' || (method === 'GET' && !isList(query)))
@@ -277,14 +278,41 @@ describe('with Redis, a bucket and two replicas', () => {
     const pages = await Promise.all(two.replicas.map(each => each.metrics()))
     const cost = (cause: string): number => sumOf(pages, /^layover_savings_cost_money_total$/, { cause })
     expect(cost('s3_requests')).toBeCloseTo((reads.length * 0.0004 + writes.length * 0.005) / 1000, 12)
+    const from = (kind: string, source: string): number =>
+      sumOf(pages.slice(1), /^layover_served_bytes_total$/, { kind, source })
+    // The other replica had the first layer from the bucket, the manifest from Redis, and a blob while the first was still at it.
+    expect(from('blob', 's3')).toBeGreaterThanOrEqual(two.image.layers[0]?.size ?? 0)
+    expect(from('blob', 'peer')).toBeGreaterThanOrEqual(peerBlobBytes)
+    expect(from('manifest_digest', 'memory')).toBe(two.image.manifestBytes.length)
+    expect(sumOf(pages, /^layover_lease_waits_total$/, { result: 'follower' })).toBeGreaterThan(0)
     const peers = sumOf(pages, /^layover_peer_bytes_total$/, { direction: 'read' })
     expect(sumOf(pages, /^layover_peer_bytes_total$/, { direction: 'sent' })).toBeGreaterThanOrEqual(peers)
+    expect(peers).toBeGreaterThanOrEqual(peerBlobBytes)
     expect(cost('cross_zone')).toBeCloseTo((peers / gibibyte) * 0.02, 12)
     expect(report.money?.cost).toBeGreaterThan(cost('s3_requests'))
     expect(sumOf(pages, /^layover_redis_up$/)).toBe(2)
     expect(sumOf(pages, /^layover_redis_commands_total$/, { outcome: 'ok' })).toBeGreaterThan(0)
   })
 })
+
+const peerBlobBytes = 400_000
+
+/** The other replica asks for what the first one is in the middle of. */
+async function readFromPeer(two: Scene): Promise<void> {
+  const { registry } = two
+  const path = `/v2/library/app/blobs/${registry.addBlobTo('library/app', pseudoRandomBytes(peerBlobBytes, 'peer'))}`
+  const gate = registry.gate({ origin: 'cdn', afterBytes: 100_000 })
+  const before = registry.count({ origin: 'cdn' })
+  const first = ask(two, path)
+  await expect.poll(() => registry.count({ origin: 'cdn' }), { timeout: 20_000 }).toBe(before + 1)
+  const read = async (): Promise<number> =>
+    (await two.replicas[1]?.metric('layover_peer_bytes_total{direction="read"}')) ?? 0
+  const had = await read()
+  const second = ask(two, path, { replica: 1 })
+  await expect.poll(read, { timeout: 20_000 }).toBeGreaterThan(had)
+  gate.release()
+  expect((await Promise.all([first, second])).map(({ body }) => body.length)).toEqual([peerBlobBytes, peerBlobBytes])
+}
 
 const isList = (query: URLSearchParams): boolean =>
   query.has('list-type') || query.has('uploads') || query.has('prefix')
