@@ -245,12 +245,15 @@ export class Blobs {
     if (this.#closed) throw unavailable('this cache is shutting down')
     if (!this.#tracer.on) return this.#run(target, digest, background)
     // A trace of its own: it outlives the request that starts it, and belongs to all who join.
-    const span = this.#tracer.detached('fill', {
-      'layover.upstream': target.upstream,
-      'layover.repository': target.repository,
-      'layover.reference': digest,
-      'layover.background': background,
-    })
+    const begin = (): Span | undefined =>
+      this.#tracer.detached('fill', {
+        'layover.upstream': target.upstream,
+        'layover.repository': target.repository,
+        'layover.reference': digest,
+        'layover.background': background,
+      })
+    // What is fetched ahead waited in a queue: what runs now is whoever filled the queue first.
+    const span = background ? this.#tracer.within(undefined, begin) : begin()
     try {
       const fill = this.#tracer.within(span, () => this.#run(target, digest, background))
       if (span) this.#trace(fill, span)

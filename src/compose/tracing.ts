@@ -6,5 +6,6 @@ import { noTracer, type Tracer } from '../tracing/tracer.ts'
 export async function openTracer({ tracing }: Config, log: Log): Promise<Tracer> {
   if (!tracing) return noTracer
   const { createOtelTracer } = await import('../tracing/otel.ts')
+  log.info({ endpoint: tracing.endpoint, sampleRatio: tracing.sampleRatio }, 'traces are exported')
   return createOtelTracer({ config: tracing, log })
 }

@@ -229,7 +229,7 @@ function failureTeller(log: Pick<Log, 'warn'>, clock: Clock, endpoint: string) {
     lost += spans
     const now = clock.monotonic()
     if (toldAt !== undefined && now - toldAt < quietMs) return
-    log.warn({ endpoint, spans: lost, error }, 'traces could not be exported; pulls are not concerned')
+    log.warn({ endpoint, spans: lost || undefined, error }, 'traces could not be exported; pulls are not concerned')
     toldAt = now
     lost = 0
   }

@@ -1,8 +1,8 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest'
-import type { TracingConfig } from '../../src/config/config.ts'
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
+import type { Config, TracingConfig } from '../../src/config/config.ts'
 import { accessLines, eventually, get, openStream, untilStored } from '../edge/pulling.ts'
 import { FakeClock } from '../fakes/clock.ts'
 import { type Collector, type ExportedSpan, startCollector } from '../fakes/collector.ts'
@@ -30,13 +30,14 @@ const configOf = (change: Partial<TracingConfig> = {}): TracingConfig => ({
 async function scene(
   change: Partial<TracingConfig> = {},
   { auth = 'bearer', ...options }: FakeRegistryOptions = {},
+  config: Partial<Config> = {},
 ): Promise<Scene> {
   const registry = await startFakeRegistry({ auth, username: 'user', password: 'canary-password', ...options })
   const clock = new FakeClock()
   const credentials = { kind: 'password', username: 'user', password: 'canary-password' } as const
   const layover = await startTestLayover({
     upstreams: { 'fake.test': { url: registry.url, insecure: true, ...(auth === 'none' ? {} : { credentials }) } },
-    config: { tracing: configOf(change) },
+    config: { ...config, tracing: configOf(change) },
     clock,
   })
   onTestFinished(async () => {
@@ -134,6 +135,18 @@ describe('spans', () => {
     expect([started, joined, hit].flatMap(request => namesUnder(spans, request))).toEqual([])
     const asked = one(childrenOf(spans, fill))
     expect(asked).toMatchObject({ name: 'GET blob', traceId: fill.traceId, attributes: { 'layover.redirects': 1 } })
+  })
+
+  it('of what is fetched ahead: a trace of its own that hangs on nobody', async () => {
+    const { registry, layover } = await scene({}, { auth: 'none' }, { prefetch: 'config' })
+    const { config } = registry.image('team/app', 'v1')
+    await get(layover, '/v2/team/app/manifests/v1')
+    await untilStored(layover)
+    const spans = await exported(layover)
+    const fill = one(fills(spans))
+    expect(fill).toMatchObject({ links: [], parentSpanId: undefined })
+    expect(fill.attributes).toMatchObject({ 'layover.background': true, 'layover.reference': config.digest })
+    expect(namesUnder(spans, fill)).toEqual(['GET blob'])
   })
 
   it('of a tag that is asked for again, and of one that cannot be', async () => {
@@ -288,12 +301,18 @@ describe('what is exported', () => {
     expect(raw).not.toMatch(/[Ss]ignature|Bearer|X-Amz|\?/)
   })
 
-  it('says which service it is', async () => {
+  it('says which service it is, with the headers that the collector wants', async () => {
+    vi.stubEnv('OTEL_EXPORTER_OTLP_HEADERS', 'x-collector-token=canary-collector')
+    onTestFinished(() => void vi.unstubAllEnvs())
     const { layover } = await scene({ resource: { 'service.name': 'cache-a', 'deployment.environment': 'test' } })
     await get(layover, '/v2/')
     await exported(layover)
     expect(collector.resource).toMatchObject({ 'service.name': 'cache-a', 'deployment.environment': 'test' })
-    expect(collector.headers[0]?.['content-type']).toBe('application/json')
+    expect(collector.headers[0]).toMatchObject({
+      'content-type': 'application/json',
+      'x-collector-token': 'canary-collector',
+    })
+    expect(`${collector.raw()}${layover.logged()}`).not.toContain('canary-collector')
   })
 })
 
