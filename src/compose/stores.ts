@@ -8,8 +8,9 @@ import type { Leases } from '../store/leases.ts'
 import { LocalLeases } from '../store/local-leases.ts'
 import { PassingBlobs } from '../store/passing-blobs.ts'
 import type { RedisState } from '../store/redis-connection.ts'
+import type { BlobPages } from '../store/s3-backlog.ts'
 import type { S3SharedBlobs } from '../store/s3-blobs.ts'
-import type { BlobStore, MetadataStore, SharedBlobs, Spool, StorageUsage } from '../store/stores.ts'
+import type { BlobLinks, BlobStore, MetadataStore, SharedBlobs, Spool, StorageUsage } from '../store/stores.ts'
 import type { Totals } from '../store/totals.ts'
 
 export type StoresOptions = {
@@ -25,6 +26,8 @@ export type Stores = {
   readonly spool: Spool
   readonly metadata: MetadataStore
   readonly shared: SharedBlobs | undefined
+  /** Undefined: clients are sent nowhere. */
+  readonly links: BlobLinks | undefined
   readonly leases: Leases
   readonly totals: Totals
   usage(): StorageUsage
@@ -53,7 +56,8 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
     if (config.s3) {
       const { openS3Blobs } = await importBucket()
       const queueDir = join(config.dataDir, 'uploads')
-      bucket = await openS3Blobs({ config: config.s3, local: embedded.blobs, queueDir, clock, observer, log })
+      const existing: BlobPages = (after, limit) => embedded.page(after, limit)
+      bucket = await openS3Blobs({ config: config.s3, local: embedded.blobs, existing, queueDir, clock, observer, log })
       closing.push(() => bucket?.close())
     }
     const { metadata, leases, totals, state } = config.redis
@@ -65,6 +69,7 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       spool: embedded.spool,
       metadata: records,
       shared: bucket,
+      links: config.s3?.redirect && bucket,
       leases,
       totals,
       usage: () => embedded.usage(),
