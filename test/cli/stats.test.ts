@@ -146,6 +146,8 @@ describe('what it asks', () => {
     for (const answer of [gone, await answering(404, '{}'), await answering(200, '{}'), await answering(200, '<html>')])
       expect((await asked({ url: answer.url })).err).toContain('no admin listener of a Layover')
     expect((await asked({ url: (await answering(500, '')).url })).err).toContain('it answered 500')
+    const busy = await answering(503, JSON.stringify({ error: 'the figures of this period cannot be read now' }))
+    expect((await asked({ url: busy.url, last: '1d' })).err).toContain('cannot be read now')
   })
 })
 
