@@ -11,6 +11,7 @@ import { openStores, type Stores } from './compose/stores.ts'
 import type { Config, Prefetch, UpstreamConfig } from './config/config.ts'
 import { createAdmin } from './edge/admin.ts'
 import { adminListener } from './edge/admin-listener.ts'
+import { createRedirectRule } from './edge/redirect-rule.ts'
 import { createRegistryHandler } from './edge/registry.ts'
 import { createReport } from './edge/report.ts'
 import { WriteWatch } from './edge/send-bytes.ts'
@@ -66,7 +67,16 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
 
   const report = createReport({ metrics, log, access: config.log.access })
   const locator = createLocator(config.upstreams)
-  const handler = createRegistryHandler({ ...handlers, locator, watch, via, draining: () => draining, report })
+  const redirect = config.s3?.redirect && createRedirectRule(config.s3.redirect)
+  const handler = createRegistryHandler({
+    ...handlers,
+    locator,
+    watch,
+    redirect,
+    via,
+    draining: () => draining,
+    report,
+  })
   const admin = createAdmin({
     metrics,
     status: () =>
@@ -189,6 +199,7 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
     store: stores.blobs,
     spool: stores.spool,
     shared: stores.shared,
+    links: stores.links,
     fleet,
     rights,
     fills: config.fills,
@@ -204,6 +215,7 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
     blobs,
     rights,
     storeSource,
+    questions: stores.questions,
     clock,
     observer,
     offline,
