@@ -73,7 +73,8 @@ export class SavingsMeter {
   }
 
   /** Since a moment, or since the hour or the day that holds it: finer figures are not kept. Rejects when the store cannot tell. */
-  async since(since: number): Promise<SavingsStats> {
+  async since(moment: number): Promise<SavingsStats> {
+    const since = Math.max(0, moment)
     const age = this.#options.clock.now() - since
     const span = age <= 3 * dayMs ? 'hours' : age <= 400 * dayMs ? 'days' : 'months'
     const entries = await this.#ledger.since(span, since)
