@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { stats } from '../../src/cli/stats.ts'
-import { bytesText, statsTable } from '../../src/cli/stats-table.ts'
+import { bytesText, moneyText, statsTable } from '../../src/cli/stats-table.ts'
 import type { SavingsStats } from '../../src/metrics/savings.ts'
 import { layover, serve } from './process.ts'
 
@@ -85,6 +85,16 @@ test('bytes have the unit that fits, also below zero', () => {
     '1.00 KiB',
     '-3.00 MiB',
     '4.00 PiB',
+  ])
+})
+
+test('little money is not nothing', () => {
+  expect([0, 0.0034, -0.05, 0.1, 1234.567].map(amount => moneyText(amount, 'EUR'))).toEqual([
+    '0.00 EUR',
+    '0.0034 EUR',
+    '-0.0500 EUR',
+    '0.10 EUR',
+    '1234.57 EUR',
   ])
 })
 
