@@ -86,6 +86,8 @@ describe('a client of a network that is sent to the bucket', () => {
       [307, 0, 1000],
       [307, 0, layerBytes],
     ])
+    const series = 'layover_served_bytes_total{upstream="fake.test",kind="blob",source="redirect"}'
+    expect(await layover.metric(series)).toBe(1000 + layerBytes)
   })
 
   test('P-63: what the bucket would answer otherwise, or is not worth the way, is answered here', async () => {
