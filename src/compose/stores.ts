@@ -7,6 +7,7 @@ import { type EmbeddedStores, openEmbeddedStores } from '../store/embedded.ts'
 import type { Leases } from '../store/leases.ts'
 import { LocalLeases } from '../store/local-leases.ts'
 import type { Questions } from '../store/questions.ts'
+import { collectLessOften } from './memory.ts'
 import { PassingBlobs } from '../store/passing-blobs.ts'
 import type { RedisState } from '../store/redis-connection.ts'
 import type { S3SharedBlobs } from '../store/s3-blobs.ts'
@@ -38,6 +39,7 @@ export type Stores = {
 /** Rejects when the data directory cannot be used. A Redis or a bucket that is away is a matter of the pulls, not of the start (F-55, F-59). */
 export async function openStores(options: StoresOptions): Promise<Stores> {
   const { config, clock, observer, log } = options
+  if (config.s3 || config.redis) collectLessOften()
   let bucket: S3SharedBlobs | undefined
   const embedded = await openEmbeddedStores({
     dataDir: config.dataDir,
@@ -57,7 +59,9 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       bucket = await openS3Blobs({ config: config.s3, local: embedded.blobs, queueDir, clock, observer, log })
       closing.push(() => bucket?.close())
     }
-    const { metadata, leases, questions, state } = config.redis ? await openRedis(options, closing) : local(embedded, clock)
+    const { metadata, leases, questions, state } = config.redis
+      ? await openRedis(options, closing)
+      : local(embedded, clock)
     const records = bucket ? await archived({ metadata, bucket, options, closing }) : metadata
     return {
       blobs: bucket && config.hotTier?.maxBytes === 0 ? passing(embedded, bucket, observer, closing) : embedded.blobs,
