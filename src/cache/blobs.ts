@@ -3,12 +3,14 @@ import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { FillConfig } from '../config/config.ts'
 import type { Observer } from '../log/observer.ts'
-import type { Outcome } from '../log/outcome.ts'
+import type { Outcome, ServedSource } from '../log/outcome.ts'
 import { type Digest, wellKnownBlobs } from '../oci/digest.ts'
 import { blobUnknown, RegistryError, unavailable } from '../oci/errors.ts'
 import type { ByteRange } from '../oci/range.ts'
 import type { Target } from '../routing/target.ts'
-import type { BlobStore, OpenBlob, SharedBlobs, Spool, SpoolFile } from '../store/stores.ts'
+import type { BlobLink, BlobLinks, BlobStore, OpenBlob, SharedBlobs, Spool, SpoolFile } from '../store/stores.ts'
+import { within } from '../store/within.ts'
+import { noTracer, type Span, type Tracer } from '../tracing/tracer.ts'
 import { type Upstream, UpstreamError } from '../upstream/upstream.ts'
 import type { BlobReader } from './blob-reader.ts'
 import { BlobSource } from './blob-source.ts'
@@ -22,6 +24,7 @@ import { peerOrigin, type RepositoryRight, sharedOrigin, upstreamOrigins } from 
 import { Prefetcher } from './prefetcher.ts'
 import { Quarantine } from './quarantine.ts'
 import type { Rights } from './rights.ts'
+import type { RunningFill } from './running-fill.ts'
 import { SideRead } from './side-read.ts'
 import { StoredReader } from './stored-reader.ts'
 
@@ -31,6 +34,8 @@ export type BlobsDeps = {
   readonly spool: Spool
   /** Asked when the store has nothing, and given what downloads brought; undefined: there is none. */
   readonly shared?: SharedBlobs | undefined
+  /** Where clients can read by themselves what the shared store has; undefined: nowhere. */
+  readonly links?: BlobLinks | undefined
   /** The other replicas, of which one downloads for all; undefined: there are none. */
   readonly fleet?: Fleet | undefined
   readonly rights: Rights
@@ -38,6 +43,8 @@ export type BlobsDeps = {
   readonly clock: Clock
   readonly observer: Observer
   readonly offline: boolean
+  /** Default: nothing is traced. */
+  readonly tracer?: Tracer
 }
 
 /** A blob that can be read now: from the store, or from the download that brings it. It must be closed; so must each reader. */
@@ -45,6 +52,7 @@ export type OpenedBlob = {
   /** Bytes; undefined while upstream has not said it. */
   readonly size: number | undefined
   readonly outcome: Extract<Outcome, 'hit' | 'joined' | 'fill'>
+  readonly source: ServedSource
   /** A reader of `range`, or of everything. */
   reader(range?: ByteRange): BlobReader
   close(): void
@@ -61,6 +69,8 @@ type Wanted = { readonly target: Target; readonly digest: Digest; readonly signa
 
 /** "Not there" is remembered for seconds, so that a client that insists does not become upstream's problem (P-100). */
 const negativeMs = 5_000
+/** A client that is to be cut waits this long for the wrong object to be gone, so that it does not meet it again. */
+const removalMs = 2_000
 
 /**
  * Blobs by digest, on behalf of a repository: from the store, from the download that is running, or from one that is started.
@@ -72,6 +82,9 @@ export class Blobs {
   readonly #fills = new Map<Digest, Fill>()
   /** Every download that has not ended, with the repository on whose behalf it runs. */
   readonly #running = new Map<Fill, string>()
+  readonly #started = new WeakMap<Fill, Pick<RunningFill, 'upstream' | 'repository' | 'startedAt'>>()
+  readonly #spans = new Map<Fill, Span>()
+  readonly #tracer: Tracer
   readonly #quarantine: Quarantine
   readonly #expected = new LRUCache<string, number>({ max: 100_000 })
   readonly #missing = new LRUCache<string, number>({ max: 10_000 })
@@ -83,6 +96,7 @@ export class Blobs {
 
   constructor(deps: BlobsDeps) {
     this.#deps = deps
+    this.#tracer = deps.tracer ?? noTracer
     this.#quarantine = new Quarantine(deps.clock)
     this.#prefetcher = new Prefetcher((target, digest) => this.#fetchAhead(target, digest))
   }
@@ -90,6 +104,15 @@ export class Blobs {
   /** Downloads that run now. */
   get running(): number {
     return this.#running.size
+  }
+
+  /** The downloads that run now, oldest first, for whoever looks on. */
+  view(): RunningFill[] {
+    return [...this.#running.keys()].flatMap(fill => {
+      const started = this.#started.get(fill)
+      const { digest, size, received, readers, began } = fill
+      return started ? [{ ...started, digest, size, received, readers, began }] : []
+    })
   }
 
   /** A manifest of this repository said how large these blobs are (P-60). */
@@ -144,6 +167,7 @@ export class Blobs {
       return stored && this.#hit(digest, stored)
     }
     const member = fill.join()
+    this.#spans.get(fill)?.linkCurrent()
     try {
       await untilAborted(fill.opened, signal)
       return this.#cold({ fill, size: fill.size, member, outcome: 'joined' })
@@ -151,6 +175,27 @@ export class Blobs {
       member.close()
       throw error
     }
+  }
+
+  /**
+   * Where a client of this repository can read the blob by itself. Undefined: it is smaller than `minBytes`, or has to be read here, and whoever asks
+   * for it here learns what there is to say.
+   */
+  async linkTo(
+    target: Target,
+    digest: Digest,
+    { minBytes }: { readonly minBytes: number },
+  ): Promise<BlobLink | undefined> {
+    const { links, rights } = this.#deps
+    const expected = this.#expected.get(keyOf(target, digest))
+    if (!links || wellKnownBlobs.has(digest) || (expected ?? minBytes) < minBytes) return undefined
+    const fill = this.#joinable(digest)
+    // What comes from elsewhere was not there a moment ago.
+    if (fill && fill.began !== 'shared') return undefined
+    if ((await rights.mayReadBlob(target, digest)) !== 'yes') return undefined
+    const link = await this.#tolerate('shared.link', links.link(digest))
+    if (!link || link.size < minBytes || link.size !== (expected ?? link.size)) return undefined
+    return link
   }
 
   /** Opens a blob for reading. Throws blobUnknown, or the failure of the upstream that had to be asked. */
@@ -220,6 +265,7 @@ export class Blobs {
     signal?.throwIfAborted()
     const fill = running ?? this.#start(target, digest, false)
     const member = fill.join()
+    if (running) this.#spans.get(fill)?.linkCurrent()
     try {
       await untilAborted(fill.opened, signal)
       // Not what upstream said when it began: whoever joins late may know more.
@@ -234,6 +280,37 @@ export class Blobs {
 
   #start(target: Target, digest: Digest, background: boolean): Fill {
     if (this.#closed) throw unavailable('this cache is shutting down')
+    if (!this.#tracer.on) return this.#run(target, digest, background)
+    // A trace of its own: it outlives the request that starts it, and belongs to all who join.
+    const begin = (): Span | undefined =>
+      this.#tracer.detached('fill', {
+        'layover.upstream': target.upstream,
+        'layover.repository': target.repository,
+        'layover.reference': digest,
+        'layover.background': background,
+      })
+    // What is fetched ahead waited in a queue: what runs now is whoever filled the queue first.
+    const span = background ? this.#tracer.within(undefined, begin) : begin()
+    try {
+      const fill = this.#tracer.within(span, () => this.#run(target, digest, background))
+      if (span) this.#trace(fill, span)
+      return fill
+    } catch (error) {
+      span?.end(error)
+      throw error
+    }
+  }
+
+  #trace(fill: Fill, span: Span): void {
+    this.#spans.set(fill, span)
+    void fill.ended.then(end => {
+      this.#spans.delete(fill)
+      span.set({ 'layover.outcome': end, 'layover.bytes': fill.received, 'layover.source': fill.began })
+      span.end(end === 'failed' ? fill.failure : undefined)
+    })
+  }
+
+  #run(target: Target, digest: Digest, background: boolean): Fill {
     const { spool, fills, observer, rights } = this.#deps
     const { origins, member, withoutUpstream } = this.#originsOf({ target, digest, background })
     const source = new BlobSource({
@@ -249,15 +326,16 @@ export class Blobs {
         this.#missing.delete(keyOf(target, digest))
         rights.confirmed(target, digest).catch((error: unknown) => observer.storeFailed('link', error))
       },
-      onWrongBytes: origin => {
-        if (origin.kind === 'shared') void this.#removeShared(digest)
+      onWrongBytes: async ({ kind }) => {
+        if (kind === 'shared') await within(removalMs, this.#removeShared(digest))
       },
     })
+    const expected = this.#expected.get(keyOf(target, digest))
     const fill: Fill = new Fill({
       digest,
-      expectedSize: this.#expected.get(keyOf(target, digest)),
+      expectedSize: expected,
       source,
-      createSpool: size => spool.create(size),
+      createSpool: size => spool.create(size, { vouched: size === expected }),
       publish: (size, file) => this.#publish({ digest, size, file, source }),
       onReceived: received => member?.progressed(received),
       policy: fills,
@@ -265,12 +343,15 @@ export class Blobs {
     })
     this.#fills.set(digest, fill)
     this.#running.set(fill, keyOf(target, digest))
+    const { upstream, repository } = target
+    this.#started.set(fill, { upstream, repository, startedAt: this.#deps.clock.now() })
     fill.opened.catch((error: unknown) => this.#rememberMissing(target, digest, error))
     void fill.ended.then(end => {
       // A download that could no longer be joined may have been replaced by another.
       if (this.#fills.get(digest) === fill) this.#fills.delete(digest)
       this.#running.delete(fill)
       this.#sideReads.delete(fill)
+      if (member && member.standing !== 'undecided') observer.leaseSettled(member.standing)
       member?.end(this.#endOf(end))
     })
     return fill
@@ -347,6 +428,7 @@ export class Blobs {
     return {
       size: stored.size,
       outcome: 'hit',
+      source: 'disk',
       reader: () => new StoredReader(stored, bad),
       close: () => void stored.close().catch((error: unknown) => this.#deps.observer.storeFailed('close', error)),
     }
@@ -359,6 +441,7 @@ export class Blobs {
     return {
       size,
       outcome,
+      source: sourceOf(fill.began),
       reader: range => {
         const reader = spare ?? fill.join()
         spare = undefined
@@ -458,6 +541,12 @@ function outcomeOf(began: OriginKind | undefined, joined: boolean): OpenedBlob['
   return joined || began === 'peer' ? 'joined' : 'fill'
 }
 
+/** By where a download began: what it went on from later, after a break, is not told apart. */
+function sourceOf(began: OriginKind | undefined): ServedSource {
+  if (began === 'shared') return 's3'
+  return began === 'peer' ? 'peer' : 'fill'
+}
+
 function keyOf(target: Target, digest: Digest): string {
   return `${target.upstream}/${target.repository}@${digest}`
 }
@@ -474,5 +563,5 @@ function inMemory(bytes: Uint8Array): OpenedBlob {
     read: (position, length) => bytes.subarray(position, position + length),
     close: () => undefined,
   }
-  return { size: bytes.length, outcome: 'hit', reader: () => reader, close: () => undefined }
+  return { size: bytes.length, outcome: 'hit', source: 'memory', reader: () => reader, close: () => undefined }
 }

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { Observer } from '../log/observer.ts'
-import type { Outcome } from '../log/outcome.ts'
+import type { Outcome, ServedSource } from '../log/outcome.ts'
 import { type Digest, isDigest, wellKnownBlobs } from '../oci/digest.ts'
 import { manifestUnknown, nameUnknown, unavailable } from '../oci/errors.ts'
 import { describedBlobs, type ParsedManifest } from '../oci/manifest.ts'
@@ -25,6 +25,7 @@ import {
 } from './manifest-fetch.ts'
 import { type CachedManifest, createManifestRecords } from './manifest-records.ts'
 import type { ManifestRights } from './rights.ts'
+import { isWithdrawal } from './rights-age.ts'
 import { createTags, type TagEntry, tagKey } from './tags.ts'
 import { isNoInformation, offlineAnd, reasonOf, retryAfterOf, toRegistryError } from './upstream-failure.ts'
 
@@ -47,6 +48,9 @@ export type ServedManifest = {
   readonly bytes: Uint8Array
   readonly byTag: boolean
   readonly outcome: Outcome
+  readonly source: ServedSource
+  /** One word, when the outcome is `stale`. */
+  readonly staleReason: string | undefined
   /** Since upstream last confirmed it; 0 by digest. */
   readonly ageMs: number
   /** Undefined by digest: it never expires (P-48). */
@@ -77,6 +81,8 @@ export type ManifestsDependencies = {
   readonly onServed?: (target: Target, parsed: ParsedManifest, record: ManifestRecord) => void
   /** Default 64 MiB. */
   readonly memoryBytes?: number
+  /** Where the metadata store has its bytes. Default `disk`. */
+  readonly storeSource?: ServedSource
   /** In [0, 1). Default Math.random. */
   readonly random?: () => number
   /** true: never dial. */
@@ -87,7 +93,10 @@ export type ManifestsDependencies = {
 type Place = { readonly target: Target; readonly upstream: Upstream; readonly settings: TagSettings }
 /** A place where there is work to do; `signal` fires when nobody waits for it any more. */
 type Errand = Place & { readonly signal: AbortSignal }
-type Settled = Pick<ServedManifest, 'outcome' | 'ageMs' | 'warnings'> & { readonly cached: CachedManifest }
+type Settled = Pick<ServedManifest, 'outcome' | 'ageMs' | 'warnings'> & {
+  readonly cached: CachedManifest
+  readonly staleReason?: string
+}
 
 const defaultMemoryBytes = 64 * 1024 * 1024
 /** How long a repository that answers GET, and HEAD with nothing of use, is asked by GET at once (P-40, F-32). */
@@ -100,6 +109,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     metadata,
     observer: deps.observer,
     memoryBytes: deps.memoryBytes ?? defaultMemoryBytes,
+    storeSource: deps.storeSource ?? 'disk',
   })
   const tags = createTags({ metadata, clock, random: deps.random ?? Math.random })
   const absences = createAbsences(clock)
@@ -135,7 +145,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
   const settleDigest = async (place: Errand, digest: Digest): Promise<Settled> => {
     const { target, upstream } = place
     const cached = await records.find(digest)
-    if (cached && (await rights.isConfirmed(target, digest))) {
+    if (cached && (await rights.mayReadManifest(target, digest))) {
       if (cannotAsk(upstream)) await requireBlobs(place, cached)
       return hit(cached)
     }
@@ -230,9 +240,24 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     if (postponed && cached && usable && momentOf(clock) < postponed.until)
       return settleStale(place, { entry, cached, why: postponed.why })
     try {
-      return await inquireTag(place, tag, () => revalidate(place, tag, entry))
+      return await inquireTag(place, tag, () =>
+        countRevalidation(place, entry.record.digest, revalidate(place, tag, entry)),
+      )
     } catch (error) {
       return settleAfterFailure(place, tag, { entry, cached, error })
+    }
+  }
+
+  /** What upstream said to this replica; what another one was told is counted there. */
+  const countRevalidation = async (place: Errand, before: Digest, answer: Promise<Settled>): Promise<Settled> => {
+    const { upstream } = place.target
+    try {
+      const settled = await answer
+      deps.observer.revalidated(upstream, settled.cached.record.digest === before ? 'same' : 'changed')
+      return settled
+    } catch (error) {
+      deps.observer.revalidated(upstream, isNotFound(error) ? 'gone' : 'failed')
+      throw error
     }
   }
 
@@ -335,7 +360,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     if (isGone && settings.whenGone === 'deny') {
       await tags.remove(target, tag)
       absences.add(tagKey(target, tag))
-    } else if (isGone || isNoInformation(error)) {
+    } else if (isGone || (isNoInformation(error) && !isWithdrawn(target, error))) {
       const why = isGone ? 'gone' : reasonOf(error)
       const usable = isGone || mayServeStale(ageOf(entry.checkedAt, clock), settings.maxStaleMs)
       tags.postpone(target, tag, entry, why, retryAfterOf(error))
@@ -346,6 +371,9 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     throw toRegistryError(error, { kind: 'manifest', repository: target.repository, reference: tag })
   }
 
+  /** Upstream refuses the repository, and has not opened it for longer than rights are good (T-16). */
+  const isWithdrawn = (target: Target, error: unknown): boolean => isWithdrawal(error) && !rights.isFresh(target)
+
   /** The old answer, for as long as the blobs behind it can be had as well. */
   const settleStale = async (
     place: Place,
@@ -353,7 +381,8 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
   ): Promise<Settled> => {
     await requireBlobs(place, cached)
     const ageMs = ageOf(entry.checkedAt, clock)
-    return { cached, outcome: 'stale', ageMs, warnings: [staleWarning(place.upstream.name, why, ageMs)] }
+    const warnings = [staleWarning(place.upstream.name, why, ageMs)]
+    return { cached, outcome: 'stale', ageMs, warnings, staleReason: why }
   }
 
   /** What a mirror says about a tag is served, and never becomes the tag (T-21). */
@@ -390,6 +419,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
 
   const link = async (target: Target, { record, parsed }: CachedManifest): Promise<void> => {
     absences.remove(tagKey(target, record.digest))
+    rights.heard(target)
     if (await rights.isConfirmed(target, record.digest)) return
     await rights.named(
       target,
@@ -452,9 +482,21 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
   }
 }
 
-function served({ cached, outcome, ageMs, warnings }: Settled, ttlMs: number | undefined): ServedManifest {
+function served({ cached, outcome, ageMs, warnings, staleReason }: Settled, ttlMs: number | undefined): ServedManifest {
   const { digest, mediaType, bytes } = cached.record
-  return { digest, mediaType, bytes, byTag: ttlMs !== undefined, outcome, ageMs, ttlMs, warnings, slot: cached.slot }
+  return {
+    digest,
+    mediaType,
+    bytes,
+    byTag: ttlMs !== undefined,
+    outcome,
+    source: cached.source,
+    staleReason,
+    ageMs,
+    ttlMs,
+    warnings,
+    slot: cached.slot,
+  }
 }
 
 const hit = (cached: CachedManifest): Settled => ({ cached, outcome: 'hit', ageMs: 0, warnings: [] })

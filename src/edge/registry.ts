@@ -9,14 +9,17 @@ import { referenceText } from '../oci/reference.ts'
 import type { Locator } from '../routing/locate.ts'
 import { type NamedRoute, parsePath, type Route } from '../routing/path.ts'
 import type { Target } from '../routing/target.ts'
+import { noTracer, type Tracer } from '../tracing/tracer.ts'
 import { getBlob, headBlob } from './blob-route.ts'
 import { Exchange } from './exchange.ts'
 import { commonHeaders } from './headers.ts'
 import { serveReferrers, serveTags } from './list-route.ts'
 import { serveManifest } from './manifest-route.ts'
+import type { RedirectRule } from './redirect-rule.ts'
 import { replyBytes, replyError } from './reply.ts'
 import { pathOf } from './report.ts'
 import { checkRequest, isBodyLeftUnread } from './request-checks.ts'
+import { startRequestSpan } from './request-span.ts'
 import type { WriteWatch } from './send-bytes.ts'
 
 export type RegistryDeps = {
@@ -26,11 +29,15 @@ export type RegistryDeps = {
   readonly tagLists: TagLists
   readonly referrers: Referrers
   readonly watch: WriteWatch
+  /** Undefined: nobody is sent to the bucket. */
+  readonly redirect?: RedirectRule | undefined
   /** Our own name in `Via`: a request that carries it has come in a circle. */
   readonly via: string
   /** Answers carry `Connection: close` while this is true (P-121). */
   readonly draining: () => boolean
   readonly report: (exchange: Exchange) => void
+  /** Default: nothing is traced. */
+  readonly tracer?: Tracer
 }
 
 /**
@@ -41,8 +48,16 @@ export type RegistryDeps = {
  */
 export function createRegistryHandler(deps: RegistryDeps): (req: IncomingMessage, res: ServerResponse) => void {
   const parse = rememberedParse(deps.locator)
+  const { tracer = noTracer } = deps
   return (req, res) => {
     const exchange = new Exchange(req, res)
+    if (!tracer.on) return answer(exchange)
+    exchange.span = startRequestSpan(tracer, exchange)
+    tracer.within(exchange.span, () => answer(exchange))
+  }
+
+  function answer(exchange: Exchange): void {
+    const { req, res } = exchange
     if (deps.draining() || isBodyLeftUnread(req)) res.shouldKeepAlive = false
     try {
       const pending = handle(deps, parse, exchange)
@@ -135,7 +150,10 @@ function note(exchange: Exchange, route: Route, target: Target): void {
   exchange.ns = target.ns
   if (route.kind === 'manifest' || route.kind === 'blob' || route.kind === 'tags' || route.kind === 'referrers')
     exchange.kind = route.kind
-  if (route.kind === 'manifest') exchange.reference = referenceText(route.reference)
+  if (route.kind === 'manifest') {
+    exchange.reference = referenceText(route.reference)
+    exchange.byTag = route.reference.kind === 'tag'
+  }
   if (route.kind === 'blob' || route.kind === 'referrers') exchange.reference = route.digest
 }
 

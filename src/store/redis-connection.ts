@@ -112,13 +112,18 @@ export class RedisConnection {
     work: (commands: RedisCommander) => Promise<Result>,
     withinMs: number,
   ): Promise<Result> {
+    const startedAt = performance.now()
+    const tell = (outcome: string): void =>
+      this.#options.observer.redisCommand(outcome, (performance.now() - startedAt) / 1000)
     try {
       const result = await this.#inTime(work, withinMs)
+      tell('ok')
       this.#answered()
       this.#accepted(kind)
       return result
     } catch (error) {
       const failure = redisFailure(error)
+      tell(failure.code.toLowerCase())
       if (isReply(failure)) {
         this.#answered()
         this.#refused(kind, failure)

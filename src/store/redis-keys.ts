@@ -23,5 +23,13 @@ export function redisKeys(keyPrefix: string) {
     question: ({ upstream, repository, reference }: Question): string =>
       `${start}:q:{${upstream} ${repository}}:${reference}`,
     lease: (digest: Digest): string => `${start}:o:{${digest}}`,
+    // One slot for all of them: a batch goes into several at once.
+    totals: {
+      months: `${start}:s:{totals}`,
+      days: (month: string): string => `${start}:s:{totals}:${month}`,
+      hours: (day: string): string => `${start}:s:{totals}:${day}`,
+      writer: (life: string): string => `${start}:s:{totals}:w:${life}`,
+      leader: `${start}:s:{totals}:leader`,
+    },
   }
 }

@@ -12,10 +12,16 @@ export type ExchangeRequest = {
   readonly repository: string
   readonly headers: OutgoingHeaders
   readonly signal: AbortSignal | undefined
+  /** Told of the bytes of bodies that nobody reads: of challenges and redirects. */
+  readonly onDiscarded?: (bytes: number) => void
 }
 
 /** The end of a chain of redirects. `redirected`: it is not the registry that answered. */
-export type ExchangeAnswer = TransportAnswer & { readonly redirected: boolean }
+export type ExchangeAnswer = TransportAnswer & {
+  readonly redirected: boolean
+  /** Redirects that were followed, other origins or not. */
+  readonly hops: number
+}
 
 type ExchangeOptions = {
   readonly upstream: string
@@ -24,6 +30,8 @@ type ExchangeOptions = {
   readonly transport: Transport
   readonly authorization: Authorization
   readonly foreign: () => Trust
+  /** The `traceparent` that the registry is told; undefined: none. */
+  readonly traceparent?: (() => string | undefined) | undefined
 }
 
 /** Asks one registry URL: answers its challenge once, follows its redirects, and goes back to it once when what it pointed at fails. */
@@ -41,7 +49,7 @@ export class Exchange {
       const answer = await this.#authorised(request)
       // A presigned URL that ended: the registry gives a new one (P-65, F-14).
       if (!answer.redirected || answer.status !== 403) return answer
-      discard(answer)
+      discard(answer, request.onDiscarded)
     } catch (error) {
       // The registry may point at another host the next time (F-24).
       if (!isRedirectFailure(error) || request.signal?.aborted === true) throw error
@@ -60,7 +68,7 @@ export class Exchange {
     const used = await authorization.current(request.repository, request.signal)
     const first = await this.#followed(request, used?.header)
     if (!isChallenge(first)) return first
-    discard(first)
+    discard(first, request.onDiscarded)
     const challenge = first.headers['www-authenticate']
     const grant = await authorization.answer({
       challenge,
@@ -82,10 +90,10 @@ export class Exchange {
     let isAway = false
     for (let hops = 0; hops <= maxHops; hops++) {
       // Whatever has once left the registry's origin gets no credentials any more, even when it comes back (P-88, T-8).
-      const headers = isAway || authorization === undefined ? request.headers : { ...request.headers, authorization }
+      const headers = isAway ? request.headers : this.#own(request.headers, authorization)
       const answer = await this.#sent(transport, { ...request, url, trust, headers }, isAway)
-      if (!isRedirect(answer.status)) return { ...answer, redirected: isAway }
-      discard(answer)
+      if (!isRedirect(answer.status)) return { ...answer, redirected: isAway, hops }
+      discard(answer, request.onDiscarded)
       const location = headerOf(answer, 'location')
       const next = nextHop({ upstream, from: url, location, registry, redirectHosts, foreign: foreign() })
       url = next.url
@@ -93,6 +101,17 @@ export class Exchange {
       isAway ||= url.origin !== registry.origin
     }
     throw new UpstreamError('invalid', upstream, 'too_many_redirects', `upstream redirects more than ${maxHops} times`)
+  }
+
+  /** What the registry itself is told beside. */
+  #own(headers: OutgoingHeaders, authorization: string | undefined): OutgoingHeaders {
+    const traceparent = this.#options.traceparent?.()
+    if (authorization === undefined && traceparent === undefined) return headers
+    return {
+      ...headers,
+      ...(authorization !== undefined && { authorization }),
+      ...(traceparent !== undefined && { traceparent }),
+    }
   }
 
   async #sent(

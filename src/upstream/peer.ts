@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache'
 import { Pool } from 'undici'
 import type { Clock } from '../clock.ts'
 import type { Digest } from '../oci/digest.ts'
+import { noTracer, type Tracer } from '../tracing/tracer.ts'
 import { classOfHost } from './addresses.ts'
 import { matchingRange } from './content-range.ts'
 import { transportError } from './failure.ts'
@@ -43,6 +44,10 @@ export type PeerOptions = {
   readonly secret: ReplicaSecret
   readonly clock: Clock
   readonly timeouts?: PeerTimeouts
+  /** The other replica is told the trace too. Default: nothing is traced. */
+  readonly tracer?: Tracer
+  /** Told of the bytes of bodies as they arrive. */
+  readonly onBytes?: (bytes: number) => void
 }
 
 /** The word for other replicas in errors, logs and metrics: their addresses come and go. */
@@ -52,8 +57,11 @@ export const peerName = 'peer'
 export const fillsPath = '/internal/fills/'
 
 /** A client of one other replica. Throws for a URL that no replica can have. */
-export function createPeer({ url, secret, clock, timeouts = peerTimeouts }: PeerOptions): Peer {
-  const pool = new Pool(originOf(url), {
+export function createPeer(options: PeerOptions): Peer {
+  const { url, secret, clock, timeouts = peerTimeouts, onBytes = ignore, tracer = noTracer } = options
+  const origin = originOf(url)
+  const { host } = new URL(origin)
+  const pool = new Pool(origin, {
     // HTTP/2's small windows make one stream slow.
     allowH2: false,
     connect: { timeout: timeouts.connectMs },
@@ -78,13 +86,20 @@ export function createPeer({ url, secret, clock, timeouts = peerTimeouts }: Peer
   }
 
   const send = async (path: string, range: string, signal: AbortSignal): Promise<TransportAnswer> => {
+    const traceparent = tracer.traceparent()
     const request = { method: 'GET', path, range }
     const authorization = signRequest({ secret, request, now: Math.round(clock.now() + aheadMs) })
     try {
       const answer = await pool.request({
         method: 'GET',
         path,
-        headers: { range, authorization, 'accept-encoding': 'identity', 'user-agent': userAgent },
+        headers: {
+          range,
+          authorization,
+          'accept-encoding': 'identity',
+          'user-agent': userAgent,
+          ...(traceparent !== undefined && { traceparent }),
+        },
         signal,
         highWaterMark: 256 * 1024,
       })
@@ -100,8 +115,13 @@ export function createPeer({ url, secret, clock, timeouts = peerTimeouts }: Peer
       const deadline = clock.monotonic() + timeouts.openMs
       const path = `${fillsPath}${digest}`
       for (;;) {
-        const answer = await ask(path, `bytes=${offset}-`, signal)
-        if (answer.status !== stillOpening) return blobOf(answer, offset, signal)
+        const attributes = { 'server.address': host, 'layover.reference': digest }
+        const answer = await tracer.child('peer read', attributes, async span => {
+          const got = await ask(path, `bytes=${offset}-`, signal)
+          span?.set({ 'http.response.status_code': got.status })
+          return got
+        })
+        if (answer.status !== stillOpening) return blobOf(answer, offset, { signal, onBytes })
         discard(answer)
         if (clock.monotonic() >= deadline)
           throw failure('unavailable', 'timeout', 'the upstream of the other replica does not answer')
@@ -155,13 +175,16 @@ function originOf(url: string): string {
   throw new Error('the URL of a replica is http://host:port, without path, query or user')
 }
 
-function blobOf(answer: TransportAnswer, offset: number, signal: AbortSignal): UpstreamBlob {
+type Reading = { readonly signal: AbortSignal; readonly onBytes: (bytes: number) => void }
+
+function blobOf(answer: TransportAnswer, offset: number, reading: Reading): UpstreamBlob {
   const { status } = answer
-  if (status === 200) return { offset: 0, size: contentLengthOf(answer), etag: undefined, body: bodyOf(answer, signal) }
+  if (status === 200)
+    return { offset: 0, size: contentLengthOf(answer), etag: undefined, body: bodyOf(answer, reading) }
   if (status === 206) {
     const contentLength = contentLengthOf(answer)
     const range = matchingRange(headerOf(answer, 'content-range'), { offset, end: undefined, contentLength })
-    if (range) return { offset, size: range.size, etag: undefined, body: bodyOf(answer, signal) }
+    if (range) return { offset, size: range.size, etag: undefined, body: bodyOf(answer, reading) }
   }
   discard(answer)
   if (status === 404) throw failure('notFound', 'http_404', 'the other replica neither downloads nor holds it', status)
@@ -171,10 +194,11 @@ function blobOf(answer: TransportAnswer, offset: number, signal: AbortSignal): U
   throw failure('invalid', `http_${status}`, 'the other replica gave an answer that cannot be used', status)
 }
 
-function bodyOf({ body }: TransportAnswer, signal: AbortSignal): UpstreamBody {
-  const ignore = (): void => undefined
-  return new UpstreamBody(body, { upstream: peerName, redirected: false, signal, onBytes: ignore, onClose: ignore })
+function bodyOf({ body }: TransportAnswer, { signal, onBytes }: Reading): UpstreamBody {
+  return new UpstreamBody(body, { upstream: peerName, redirected: false, signal, onBytes, onClose: ignore })
 }
+
+const ignore = (): void => undefined
 
 function contentLengthOf(answer: TransportAnswer): number | undefined {
   const length = headerOf(answer, 'content-length')

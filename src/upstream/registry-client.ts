@@ -8,8 +8,9 @@ import { bareMediaType, manifestAccept, ociIndex } from '../oci/media-types.ts'
 import { parseWarnings } from '../oci/warning.ts'
 import { matchingRange, parseContentRange } from './content-range.ts'
 import type { ExchangeAnswer } from './exchange.ts'
+import { noTracer, type Tracer } from '../tracing/tracer.ts'
 import { Limiter } from './limiter.ts'
-import { parseRateLimit } from './rate-limit.ts'
+import { parseRateLimit, type RateLimit } from './rate-limit.ts'
 import { withRetries } from './retry.ts'
 import { readSmallBody } from './small-body.ts'
 import { Source } from './source.ts'
@@ -43,6 +44,8 @@ export type UpstreamDependencies = {
   readonly lookup?: Lookup
   /** Our own name in `Via`. */
   readonly via?: string
+  /** Default: nothing is traced. `propagate`: the registry is told the trace. */
+  readonly trace?: { readonly tracer: Tracer; readonly propagate: boolean }
 }
 
 type Call = {
@@ -73,14 +76,18 @@ class RegistryClient implements Upstream {
   readonly #clock: Clock
   readonly #observer: Observer
   readonly #log: Log | undefined
+  readonly #tracer: Tracer
   readonly #transport: Transport
   readonly #sources: readonly [Source, ...Source[]]
   readonly #bodySlots: Limiter
   readonly #smallSlots: Limiter
   /** Where HEAD is not answered, until when (monotonic). */
   readonly #withoutHead = new Map<string, number>()
+  #rateLimit: RateLimit | undefined
 
-  constructor({ config, offline, clock, observer, log, lookup, via }: UpstreamDependencies) {
+  constructor({ config, offline, clock, observer, log, lookup, via, trace }: UpstreamDependencies) {
+    const tracer = trace?.tracer ?? noTracer
+    this.#tracer = tracer
     this.name = config.name
     this.#offline = offline
     this.#clock = clock
@@ -96,8 +103,11 @@ class RegistryClient implements Upstream {
       transport: this.#transport,
       clock,
       observer,
+      tracer,
     })
-    const shared = { config, transport: this.#transport, tokens, clock }
+    const traceparent = trace?.propagate === true ? () => tracer.traceparent() : undefined
+    const onDiscarded = (kind: UpstreamKind, bytes: number): void => observer.upstreamBytes(config.name, kind, bytes)
+    const shared = { config, transport: this.#transport, tokens, clock, traceparent, onDiscarded }
     this.#sources = [
       new Source({ ...shared, url: config.url, onState: state => observer.upstreamState(config.name, state) }),
       ...config.mirrors.map(url => new Source({ ...shared, url })),
@@ -110,7 +120,7 @@ class RegistryClient implements Upstream {
 
   health(): UpstreamHealth {
     const { breaker } = this.#sources[0]
-    return { state: breaker.state(), ...breaker.health() }
+    return { state: breaker.state(), ...breaker.health(), rateLimit: this.#rateLimit }
   }
 
   async headManifest(repository: string, reference: string, options: CallOptions = {}): Promise<ManifestHead> {
@@ -251,14 +261,39 @@ class RegistryClient implements Upstream {
     if (preparing) await preparing
     const release = await this.#smallSlots.acquire({ signal: call.signal })
     try {
-      return await source.guarded(() => withRetries(async () => read(await this.#ask(source, call)), call.signal))
+      return await source.guarded(() =>
+        withRetries(async retries => read(await this.#ask(source, call, retries)), call.signal),
+      )
     } finally {
       release()
     }
   }
 
   /** One exchange, observed. Gives an answer that can be used; throws for all others. */
-  async #ask(source: Source, call: Call): Promise<ExchangeAnswer> {
+  #ask(source: Source, call: Call, retries = 0): Promise<ExchangeAnswer> {
+    if (!this.#tracer.on) return this.#askNow(source, call)
+    // The path is told by what it means, a query not at all.
+    const attributes = {
+      'http.request.method': call.method,
+      'http.request.resend_count': retries === 0 ? undefined : retries,
+      'server.address': source.url.host,
+      'layover.upstream': this.name,
+      'layover.kind': call.kind,
+      'layover.repository': call.repository,
+    }
+    return this.#tracer.child(`${call.method} ${call.kind}`, attributes, async span => {
+      try {
+        const answer = await this.#askNow(source, call)
+        span?.set({ 'http.response.status_code': answer.status, 'layover.redirects': answer.hops })
+        return answer
+      } catch (error) {
+        if (error instanceof UpstreamError) span?.set({ 'http.response.status_code': error.status })
+        throw error
+      }
+    })
+  }
+
+  async #askNow(source: Source, call: Call): Promise<ExchangeAnswer> {
     const started = this.#clock.monotonic()
     let outcome = 'cancelled'
     try {
@@ -268,7 +303,7 @@ class RegistryClient implements Upstream {
       const ranged = call.headers.range !== undefined
       const refusal = refusalOf(this.name, answer, { ranged, now: this.#clock.now() })
       if (refusal === undefined) return answer
-      discard(answer)
+      discard(answer, bytes => this.#observer.upstreamBytes(this.name, call.kind, bytes))
       throw refusal
     } catch (error) {
       if (error instanceof UpstreamError && error.status === undefined) outcome = error.reason
@@ -276,7 +311,7 @@ class RegistryClient implements Upstream {
       throw error
     } finally {
       const seconds = (this.#clock.monotonic() - started) / 1000
-      this.#observer.upstreamRequest({ upstream: this.name, kind: call.kind, outcome, seconds })
+      this.#observer.upstreamRequest({ upstream: this.name, kind: call.kind, method: call.method, outcome, seconds })
     }
   }
 
@@ -328,7 +363,8 @@ class RegistryClient implements Upstream {
     try {
       return await this.#request(source, call, answer => {
         // Destroyed, not read: an upstream that ignores ranges would send all of it.
-        answer.body.on('error', () => {}).destroy()
+        if (answer.status === 206) discard(answer, bytes => this.#observer.upstreamBytes(this.name, 'blob', bytes))
+        else answer.body.on('error', () => {}).destroy()
         const range = parseContentRange(headerOf(answer, 'content-range'))
         return Promise.resolve({ size: answer.status === 206 ? range?.size : lengthOf(answer) })
       })
@@ -386,7 +422,9 @@ class RegistryClient implements Upstream {
 
   #observeLimits(answer: ExchangeAnswer): void {
     const limit = parseRateLimit(headerOf(answer, 'ratelimit-limit'), headerOf(answer, 'ratelimit-remaining'))
-    if (limit !== undefined) this.#observer.upstreamRateLimit(this.name, limit)
+    if (limit === undefined) return
+    this.#rateLimit = { ...this.#rateLimit, ...limit }
+    this.#observer.upstreamRateLimit(this.name, limit)
   }
 
   #logFailure({ kind, method, repository }: Call, error: UpstreamError): void {
