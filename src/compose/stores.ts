@@ -8,6 +8,7 @@ import { type EmbeddedStores, openEmbeddedStores } from '../store/embedded.ts'
 import type { Leases } from '../store/leases.ts'
 import { LocalLeases } from '../store/local-leases.ts'
 import type { Questions } from '../store/questions.ts'
+import { collectLessOften } from './memory.ts'
 import { PassingBlobs } from '../store/passing-blobs.ts'
 import type { RedisState } from '../store/redis-connection.ts'
 import type { S3SharedBlobs } from '../store/s3-blobs.ts'
@@ -49,6 +50,7 @@ export type Stores = {
 /** Rejects when the data directory cannot be used. A Redis or a bucket that is away is a matter of the pulls, not of the start (F-55, F-59). */
 export async function openStores(options: StoresOptions): Promise<Stores> {
   const { config, clock, observer, log } = options
+  if (config.s3 || config.redis) collectLessOften()
   let bucket: S3SharedBlobs | undefined
   const embedded = await openEmbeddedStores({
     dataDir: config.dataDir,
