@@ -1,5 +1,5 @@
 import type { DashboardSpec } from './frame.ts'
-import { lines, number, states } from './panels.ts'
+import { events, lines, number, states } from './panels.ts'
 import { max, mean, min, pulls, quantile, rate, recent, series, sum, total } from './promql.ts'
 import { stateMappings } from './upstream-states.ts'
 
@@ -236,7 +236,7 @@ export const operations: DashboardSpec = {
           min: 0,
           width: 8,
         }),
-        lines({
+        events({
           title: 'Failed, by reason',
           description:
             'Downloads that failed although they were resumed. The runbook LayoverFillsFailing explains the reasons.',
@@ -247,11 +247,10 @@ export const operations: DashboardSpec = {
             },
           ],
           unit: 'short',
-          min: 0,
           empty: 'none failed',
           width: 8,
         }),
-        lines({
+        events({
           title: 'Resumed, by reason',
           description:
             'Times that a download broke and went on where it was; clients did not notice. Many: the path to the registry is bad. No data is fine: nothing broke.',
@@ -262,7 +261,6 @@ export const operations: DashboardSpec = {
             },
           ],
           unit: 'short',
-          min: 0,
           empty: 'none resumed',
           width: 8,
         }),
@@ -327,7 +325,7 @@ export const operations: DashboardSpec = {
           colours: { same: 'green', changed: 'blue', gone: 'orange', failed: 'red' },
           width: 8,
         }),
-        lines({
+        events({
           title: 'Stale answers, by reason',
           description:
             'Tags that were served unconfirmed, and why. Runbook: LayoverStaleServing. No data is fine: then all registries answered.',
@@ -338,7 +336,6 @@ export const operations: DashboardSpec = {
             },
           ],
           unit: 'short',
-          min: 0,
           empty: 'none stale',
           width: 8,
         }),
@@ -378,7 +375,7 @@ export const operations: DashboardSpec = {
           empty: 'no registry tells',
           width: 8,
         }),
-        lines({
+        events({
           title: 'Refused content',
           description:
             'Answers that were refused for what they are: wrong digest, wrong size, or no manifest. Runbook: LayoverWrongBytes.',
@@ -389,7 +386,6 @@ export const operations: DashboardSpec = {
             },
           ],
           unit: 'short',
-          min: 0,
           empty: 'none refused',
           width: 8,
         }),
@@ -434,13 +430,12 @@ export const operations: DashboardSpec = {
           min: 0,
           width: 6,
         }),
-        lines({
+        events({
           title: 'Failures of stores',
           description:
             'Operations on disk, Redis or bucket that failed while the pull went on. Some are no reason to get up; a steady flow is. No data is fine: nothing failed.',
           queries: [{ expr: sum(recent('layover_store_failures_total'), 'operation'), legend: '{{operation}}' }],
           unit: 'short',
-          min: 0,
           empty: 'none failed',
           width: 6,
         }),

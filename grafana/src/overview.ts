@@ -1,6 +1,6 @@
 import type { DashboardSpec } from './frame.ts'
-import { bars, lines, number, states } from './panels.ts'
-import { answered, pulls, quantile, rate, recent, registries, series, spared, sum, total } from './promql.ts'
+import { bars, events, lines, number, states } from './panels.ts'
+import { answered, pulls, rate, recent, registries, series, spared, sum, total, totalQuantile } from './promql.ts'
 import { stateMappings } from './upstream-states.ts'
 
 const served = 'layover_served_bytes_total'
@@ -244,10 +244,10 @@ export const overview: DashboardSpec = {
         number({
           title: 'First byte of a cached manifest',
           description:
-            'The median time, now, to the first byte of a manifest that is in the cache. A few milliseconds; more than 100 ms means that the instances are busy.',
+            'The median time, in the chosen time, to the first byte of a manifest that is in the cache. A few milliseconds; more than 100 ms means that the instances are busy.',
           queries: [
             {
-              expr: quantile(
+              expr: totalQuantile(
                 0.5,
                 'layover_time_to_first_byte_seconds',
                 [],
@@ -259,7 +259,7 @@ export const overview: DashboardSpec = {
           ],
           unit: 's',
           thresholds: ['green', [0.1, 'orange'], [1, 'red']],
-          empty: 'no pulls now',
+          empty: 'no pulls',
           width: 4,
         }),
         number({
@@ -315,15 +315,13 @@ export const overview: DashboardSpec = {
           mappings: stateMappings,
           width: 12,
         }),
-        lines({
+        events({
           title: 'Pulls that survived an outage',
           description:
             'When registries could not answer and the cache did: pulls by tag, by registry. A hump that lasts for long means that new pushes are not seen.',
           queries: [{ expr: sum(recent(requests, 'outcome="stale"', registries), 'upstream'), legend: '{{upstream}}' }],
           unit: 'short',
-          min: 0,
           width: 12,
-          stacked: true,
         }),
         lines({
           title: 'Server errors to clients',

@@ -68,20 +68,25 @@ export function lines(spec: PanelSpec & { readonly stacked?: boolean; readonly m
     .lineWidth(1)
     .fillOpacity(spec.stacked ? 40 : 10)
     .showPoints(common.VisibilityMode.Never)
-    .legend(
-      new common.VizLegendOptionsBuilder()
-        .displayMode(common.LegendDisplayMode.List)
-        .placement(common.LegendPlacement.Bottom)
-        .showLegend(true)
-        .calcs([]),
-    )
-    .tooltip(
-      new common.VizTooltipOptionsBuilder().mode(common.TooltipDisplayMode.Multi).sort(common.SortOrder.Descending),
-    )
+    .legend(legendBelow())
+    .tooltip(tooltipOfAll())
   if (spec.stacked) panel.stacking(new common.StackingConfigBuilder().mode(common.StackingMode.Normal).group('A'))
   if (spec.marks)
     panel.thresholdsStyle(new common.GraphThresholdsStyleConfigBuilder().mode(common.GraphThresholdsStyleMode.Dashed))
   return described(panel, spec, { height: 8, instant: false })
+}
+
+/** What seldom happens: a bar where it did. Series that exist and stand still are left out, for there is one for each registry and reason. */
+export function events(spec: PanelSpec): PanelBuilder {
+  const panel = new timeseries.PanelBuilder()
+    .drawStyle(common.GraphDrawStyle.Bars)
+    .fillOpacity(80)
+    .lineWidth(0)
+    .stacking(new common.StackingConfigBuilder().mode(common.StackingMode.Normal).group('A'))
+    .legend(legendBelow())
+    .tooltip(tooltipOfAll())
+  const queries = spec.queries.map(({ expr, legend }) => ({ expr: `${expr} > 0`, legend }))
+  return described(panel, { ...spec, queries, min: 0 }, { height: 8, instant: false })
 }
 
 /** One bar for each label value, longest first. */
@@ -102,13 +107,7 @@ export function states(spec: PanelSpec & { readonly mappings: dashboard.ValueMap
     .rowHeight(0.8)
     .fillOpacity(80)
     .mappings(spec.mappings)
-    .legend(
-      new common.VizLegendOptionsBuilder()
-        .displayMode(common.LegendDisplayMode.List)
-        .placement(common.LegendPlacement.Bottom)
-        .showLegend(true)
-        .calcs([]),
-    )
+    .legend(legendBelow())
   return described(panel, spec, { height: 8, instant: false })
 }
 
@@ -233,5 +232,15 @@ function thresholds([first, ...steps]: Thresholds): dashboard.ThresholdsConfigBu
 
 const last = (): common.ReduceDataOptionsBuilder =>
   new common.ReduceDataOptionsBuilder().calcs(['lastNotNull']).values(false)
+
+const legendBelow = (): common.VizLegendOptionsBuilder =>
+  new common.VizLegendOptionsBuilder()
+    .displayMode(common.LegendDisplayMode.List)
+    .placement(common.LegendPlacement.Bottom)
+    .showLegend(true)
+    .calcs([])
+
+const tooltipOfAll = (): common.VizTooltipOptionsBuilder =>
+  new common.VizTooltipOptionsBuilder().mode(common.TooltipDisplayMode.Multi).sort(common.SortOrder.Descending)
 
 const letter = (index: number): string => 'ABCDEFGHIJKLMNOPQRSTUVWXYZ'.charAt(index)

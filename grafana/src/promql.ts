@@ -40,6 +40,11 @@ export function quantile(q: number, name: string, by: readonly string[], ...labe
   return `histogram_quantile(${q}, ${sum(rate(`${name}_bucket`, ...labels), 'le', ...by)})`
 }
 
+/** The same of the time that the dashboard shows. */
+export function totalQuantile(q: number, name: string, by: readonly string[], ...labels: readonly string[]): string {
+  return `histogram_quantile(${q}, ${sum(total(`${name}_bucket`, ...labels), 'le', ...by)})`
+}
+
 /** The mean of a histogram, recently. */
 export function mean(name: string, by: readonly string[], ...labels: readonly string[]): string {
   return `${sum(rate(`${name}_sum`, ...labels), ...by)} / ${sum(rate(`${name}_count`, ...labels), ...by)}`

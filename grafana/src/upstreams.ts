@@ -1,6 +1,19 @@
 import type { DashboardSpec } from './frame.ts'
-import { lines, rowsBy, states } from './panels.ts'
-import { answered, max, min, pulls, quantile, rate, recent, series, spared, sum, total } from './promql.ts'
+import { events, lines, rowsBy, states } from './panels.ts'
+import {
+  answered,
+  max,
+  min,
+  pulls,
+  quantile,
+  rate,
+  recent,
+  series,
+  spared,
+  sum,
+  total,
+  totalQuantile,
+} from './promql.ts'
 import { stateMappings } from './upstream-states.ts'
 
 const chosen = 'upstream=~"$upstream"'
@@ -25,7 +38,7 @@ export const upstreams: DashboardSpec = {
         rowsBy({
           title: 'Registries',
           description:
-            'One row for each registry; a click on its name shows it alone. Rates, times and the limit are of now, all else of the chosen time. Most registries do not tell their limit.',
+            'One row for each registry; a click on its name shows it alone. State and limit are of now, all else of the chosen time. Most registries do not tell their limit.',
           by: 'upstream',
           byTitle: 'Registry',
           link: {
@@ -67,7 +80,7 @@ export const upstreams: DashboardSpec = {
             },
             {
               title: 'Manifest p99',
-              expr: quantile(
+              expr: totalQuantile(
                 0.99,
                 'layover_upstream_request_duration_seconds',
                 ['upstream'],
@@ -264,18 +277,17 @@ export const upstreams: DashboardSpec = {
           stacked: true,
           width: 8,
         }),
-        lines({
+        events({
           title: 'Ended, by outcome',
           description:
             'published: kept. uncached: streamed, not kept. failed: broke. cancelled: nobody waited any more.',
           queries: [
             {
-              expr: sum(rate('layover_fills_total', chosen), 'upstream', 'outcome'),
+              expr: sum(recent('layover_fills_total', chosen), 'upstream', 'outcome'),
               legend: '{{upstream}} {{outcome}}',
             },
           ],
-          unit: 'ops',
-          min: 0,
+          unit: 'short',
           width: 8,
         }),
         lines({
@@ -291,7 +303,7 @@ export const upstreams: DashboardSpec = {
           min: 0,
           width: 8,
         }),
-        lines({
+        events({
           title: 'Failed and resumed, by reason',
           description:
             'Failed: clients saw a connection that ended early. Resumed: nobody noticed. Runbook: LayoverFillsFailing.',
@@ -306,11 +318,10 @@ export const upstreams: DashboardSpec = {
             },
           ],
           unit: 'short',
-          min: 0,
           empty: 'no trouble',
           width: 8,
         }),
-        lines({
+        events({
           title: 'Stale answers, by reason',
           description:
             'Tags that were served unconfirmed. Runbook: LayoverStaleServing. No data is fine: then the registry answered.',
@@ -321,11 +332,10 @@ export const upstreams: DashboardSpec = {
             },
           ],
           unit: 'short',
-          min: 0,
           empty: 'none stale',
           width: 8,
         }),
-        lines({
+        events({
           title: 'Refused content',
           description:
             'Wrong digest, wrong size, or no manifest. No client got it as complete. Runbook: LayoverWrongBytes.',
@@ -336,7 +346,6 @@ export const upstreams: DashboardSpec = {
             },
           ],
           unit: 'short',
-          min: 0,
           empty: 'none refused',
           width: 8,
         }),

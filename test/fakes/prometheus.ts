@@ -11,8 +11,12 @@ export type ScrapeTarget = {
   readonly url: string
 }
 
-/** One series of an answer: its labels and its values, oldest first. */
-export type Answered = { readonly labels: Readonly<Record<string, string>>; readonly values: readonly number[] }
+/** One series of an answer: its labels, its values, oldest first, and the epoch seconds of each. */
+export type Answered = {
+  readonly labels: Readonly<Record<string, string>>
+  readonly values: readonly number[]
+  readonly times: readonly number[]
+}
 
 export type LoadedRule = { readonly name: string; readonly health: string; readonly lastError?: string }
 
@@ -104,9 +108,10 @@ export class PrometheusServer {
       result: { metric: Record<string, string>; value?: [number, string]; values?: [number, string][] }[]
     }
     if (data.resultType === 'scalar') throw new Error('the answer is no vector, which a panel cannot show')
-    return data.result.map(({ metric, value, values }) => ({
+    return data.result.map(({ metric, value, values = value ? [value] : [] }) => ({
       labels: metric,
-      values: (values ?? (value ? [value] : [])).map(([, text]) => Number(text)),
+      values: values.map(([, text]) => Number(text)),
+      times: values.map(([seconds]) => seconds),
     }))
   }
 

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { substitute } from '../../grafana/preview/evaluate.ts'
 import { type Answered, PrometheusServer } from '../fakes/prometheus.ts'
 import { dashboards, panelsOf, rules, rulesFile, type Target } from './committed.ts'
 import { type Replicas, startReplicas } from './replicas.ts'
@@ -29,9 +30,8 @@ afterAll(async () => {
   await Promise.all([prometheus?.stop(), single?.close(), replicas?.close()])
 }, 60_000)
 
-/** As Grafana does with everything chosen; the windows are wide enough for the slowest machine. */
-const substituted = (expr: string): string =>
-  expr.replace(/\$__(rate_interval|range)/g, '30m').replace(/\$(job|instance|upstream)\b/g, '.*')
+// Wide enough for the slowest machine.
+const substituted = (expr: string): string => substitute(expr, { rateInterval: '30m', range: '30m' })
 
 const hasNumber = (answered: readonly Answered[]): boolean =>
   answered.some(({ values }) => values.some(value => Number.isFinite(value)))
