@@ -17,6 +17,7 @@ import { WriteWatch } from './edge/send-bytes.ts'
 import { type RunningServer, startServer } from './edge/server.ts'
 import type { Log } from './log/log.ts'
 import type { Observer } from './log/observer.ts'
+import { SavingsMeter } from './metrics/meter.ts'
 import { createMetrics } from './metrics/metrics.ts'
 import { describeStatus } from './metrics/status.ts'
 import { loggingObserver } from './metrics/logging-observer.ts'
@@ -44,11 +45,20 @@ export type RunningLayover = {
 export async function startLayover({ config, log, clock = systemClock }: LayoverOptions): Promise<RunningLayover> {
   const startedAt = clock.monotonic()
   const names = config.upstreams.map(upstream => upstream.name)
-  const metrics = createMetrics({ upstreams: names, version })
+  const metrics = createMetrics({ upstreams: names, version, clock })
   const observer = loggingObserver(metrics, log, clock)
   const via = `layover-${randomBytes(6).toString('hex')}`
   const stores = await openStores({ config, clock, observer, log })
   const replica = await openReplica({ config, stores, clock, observer, log })
+  const savings = new SavingsMeter({
+    totals: stores.totals,
+    read: () => metrics.amounts(),
+    pricing: config.pricing,
+    upstreams: names,
+    clock,
+    failed: error => observer.storeFailed('totals', error),
+  })
+  await savings.start()
   const upstreams = createUpstreams({ config, clock, observer, via })
   const { handlers, blobs } = createCache({ config, upstreams, stores, fleet: replica?.fleet, clock, observer })
   const watch = new WriteWatch(config.clients.stallMs)
@@ -68,7 +78,9 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
         shared: stores.shared?.pending(),
         redis: stores.redis(),
         snapshot: metrics.snapshot(),
+        savings: savings.report(),
       }),
+    savings: async since => (since === undefined ? savings.report() : await savings.since(since)),
     // Redis and the bucket are a help: without them pulls go on from upstream (F-55, F-59).
     readiness: () => (draining ? { ready: false, reasons: ['draining'] } : { ready: true, reasons: [] }),
     onError: error => log.error({ error }, 'admin page failed'),
@@ -80,6 +92,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
     await Promise.all([...upstreams.values()].map(upstream => upstream.close()))
     watch.close()
     await replica?.close()
+    await savings.close()
     await stores.close()
   }
   try {
@@ -106,6 +119,8 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   const counting = setInterval(() => void registry.connections().then(count => (connections = count)), 1_000).unref()
   metrics.clients(() => connections)
   metrics.setUsage(() => stores.usage())
+  if (stores.redis()) metrics.setRedis(() => stores.redis())
+  metrics.setSavings(() => savings.reading())
   metrics.setPending(() => stores.shared?.pending() ?? { uploads: 0, bytes: 0 })
 
   let closing: Promise<void> | undefined
@@ -162,6 +177,7 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
   const { offline } = config
   const { metadata } = stores
   const settings = settingsOf(config.upstreams)
+  const storeSource = config.redis ? ('memory' as const) : ('disk' as const)
   const rights = createRights({
     upstreams,
     metadata,
@@ -187,6 +203,7 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
     // Not the store: between its last byte and its publication a blob is only there.
     blobs,
     rights,
+    storeSource,
     clock,
     observer,
     offline,
@@ -195,7 +212,7 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
       blobs.prefetch(target, toPrefetch(parsed, config.prefetch))
     },
   })
-  const lists = { upstreams, settings, metadata, clock, observer, offline }
+  const lists = { upstreams, settings, metadata, storeSource, clock, observer, offline }
   return {
     blobs,
     handlers: { manifests, blobs, tagLists: createTagLists(lists), referrers: createReferrers(lists) },

@@ -3,7 +3,7 @@ import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { FillConfig } from '../config/config.ts'
 import type { Observer } from '../log/observer.ts'
-import type { Outcome } from '../log/outcome.ts'
+import type { Outcome, ServedSource } from '../log/outcome.ts'
 import { type Digest, wellKnownBlobs } from '../oci/digest.ts'
 import { blobUnknown, RegistryError, unavailable } from '../oci/errors.ts'
 import type { ByteRange } from '../oci/range.ts'
@@ -45,6 +45,7 @@ export type OpenedBlob = {
   /** Bytes; undefined while upstream has not said it. */
   readonly size: number | undefined
   readonly outcome: Extract<Outcome, 'hit' | 'joined' | 'fill'>
+  readonly source: ServedSource
   /** A reader of `range`, or of everything. */
   reader(range?: ByteRange): BlobReader
   close(): void
@@ -271,6 +272,7 @@ export class Blobs {
       if (this.#fills.get(digest) === fill) this.#fills.delete(digest)
       this.#running.delete(fill)
       this.#sideReads.delete(fill)
+      if (member && member.standing !== 'undecided') observer.leaseSettled(member.standing)
       member?.end(this.#endOf(end))
     })
     return fill
@@ -347,6 +349,7 @@ export class Blobs {
     return {
       size: stored.size,
       outcome: 'hit',
+      source: 'disk',
       reader: () => new StoredReader(stored, bad),
       close: () => void stored.close().catch((error: unknown) => this.#deps.observer.storeFailed('close', error)),
     }
@@ -359,6 +362,7 @@ export class Blobs {
     return {
       size,
       outcome,
+      source: sourceOf(fill.began),
       reader: range => {
         const reader = spare ?? fill.join()
         spare = undefined
@@ -458,6 +462,12 @@ function outcomeOf(began: OriginKind | undefined, joined: boolean): OpenedBlob['
   return joined || began === 'peer' ? 'joined' : 'fill'
 }
 
+/** By where a download began: what it went on from later, after a break, is not told apart. */
+function sourceOf(began: OriginKind | undefined): ServedSource {
+  if (began === 'shared') return 's3'
+  return began === 'peer' ? 'peer' : 'fill'
+}
+
 function keyOf(target: Target, digest: Digest): string {
   return `${target.upstream}/${target.repository}@${digest}`
 }
@@ -474,5 +484,5 @@ function inMemory(bytes: Uint8Array): OpenedBlob {
     read: (position, length) => bytes.subarray(position, position + length),
     close: () => undefined,
   }
-  return { size: bytes.length, outcome: 'hit', reader: () => reader, close: () => undefined }
+  return { size: bytes.length, outcome: 'hit', source: 'memory', reader: () => reader, close: () => undefined }
 }

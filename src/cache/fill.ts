@@ -48,12 +48,14 @@ export class Fill {
   readonly #readers = new Set<FillReader>()
   readonly #abort = new AbortController()
   readonly #hash: Hash
+  readonly #startedAt = performance.now()
   readonly #opening = Promise.withResolvers<number | undefined>()
   #size: number | undefined
   #verified = false
   #failure: Error | undefined
   #over = false
   #holds = 0
+  #mostReaders = 0
   #wakers: (() => void)[] = []
   #lastLeft: (() => void) | undefined
   #abandonTimer: NodeJS.Timeout | undefined
@@ -110,6 +112,7 @@ export class Fill {
     this.#stopAbandonTimer()
     const reader = new FillReader(this)
     this.#readers.add(reader)
+    this.#mostReaders = Math.max(this.#mostReaders, this.#readers.size)
     return reader
   }
 
@@ -355,7 +358,16 @@ export class Fill {
   #endOf(outcome: FillEnd, error: Error | undefined): FillEnded {
     const { digest, source } = this.#deps
     const reason = error === undefined ? undefined : reasonOf(error)
-    return { upstream: source.upstream, digest, outcome, reason, bytes: this.received, error }
+    return {
+      upstream: source.upstream,
+      digest,
+      outcome,
+      reason,
+      bytes: this.received,
+      seconds: (performance.now() - this.#startedAt) / 1000,
+      readers: this.#mostReaders,
+      error,
+    }
   }
 
   #wake(): void {

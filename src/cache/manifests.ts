@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { Observer } from '../log/observer.ts'
-import type { Outcome } from '../log/outcome.ts'
+import type { Outcome, ServedSource } from '../log/outcome.ts'
 import { type Digest, isDigest, wellKnownBlobs } from '../oci/digest.ts'
 import { manifestUnknown, nameUnknown, unavailable } from '../oci/errors.ts'
 import { describedBlobs, type ParsedManifest } from '../oci/manifest.ts'
@@ -45,6 +45,9 @@ export type ServedManifest = {
   readonly bytes: Uint8Array
   readonly byTag: boolean
   readonly outcome: Outcome
+  readonly source: ServedSource
+  /** One word, when the outcome is `stale`. */
+  readonly staleReason: string | undefined
   /** Since upstream last confirmed it; 0 by digest. */
   readonly ageMs: number
   /** Undefined by digest: it never expires (P-48). */
@@ -73,6 +76,8 @@ export type ManifestsDependencies = {
   readonly onServed?: (target: Target, parsed: ParsedManifest, record: ManifestRecord) => void
   /** Default 64 MiB. */
   readonly memoryBytes?: number
+  /** Where the metadata store has its bytes. Default `disk`. */
+  readonly storeSource?: ServedSource
   /** In [0, 1). Default Math.random. */
   readonly random?: () => number
   /** true: never dial. */
@@ -83,7 +88,10 @@ export type ManifestsDependencies = {
 type Place = { readonly target: Target; readonly upstream: Upstream; readonly settings: TagSettings }
 /** A place where there is work to do; `signal` fires when nobody waits for it any more. */
 type Errand = Place & { readonly signal: AbortSignal }
-type Settled = Pick<ServedManifest, 'outcome' | 'ageMs' | 'warnings'> & { readonly cached: CachedManifest }
+type Settled = Pick<ServedManifest, 'outcome' | 'ageMs' | 'warnings'> & {
+  readonly cached: CachedManifest
+  readonly staleReason?: string
+}
 
 const defaultMemoryBytes = 64 * 1024 * 1024
 /** How long a repository that answers GET, and HEAD with nothing of use, is asked by GET at once (P-40, F-32). */
@@ -96,6 +104,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     metadata,
     observer: deps.observer,
     memoryBytes: deps.memoryBytes ?? defaultMemoryBytes,
+    storeSource: deps.storeSource ?? 'disk',
   })
   const tags = createTags({ metadata, clock, random: deps.random ?? Math.random })
   const absences = createAbsences(clock)
@@ -215,8 +224,12 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     if (postponed && cached && usable && momentOf(clock) < postponed.until)
       return settleStale(place, { entry, cached, why: postponed.why })
     try {
-      return await revalidate(place, tag, entry)
+      const settled = await revalidate(place, tag, entry)
+      const isSame = settled.cached.record.digest === entry.record.digest
+      deps.observer.revalidated(target.upstream, isSame ? 'same' : 'changed')
+      return settled
     } catch (error) {
+      deps.observer.revalidated(target.upstream, isNotFound(error) ? 'gone' : 'failed')
       return settleAfterFailure(place, tag, { entry, cached, error })
     }
   }
@@ -325,7 +338,8 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
   ): Promise<Settled> => {
     await requireBlobs(place, cached)
     const ageMs = ageOf(entry.checkedAt, clock)
-    return { cached, outcome: 'stale', ageMs, warnings: [staleWarning(place.upstream.name, why, ageMs)] }
+    const warnings = [staleWarning(place.upstream.name, why, ageMs)]
+    return { cached, outcome: 'stale', ageMs, warnings, staleReason: why }
   }
 
   /** What a mirror says about a tag is served, and never becomes the tag (T-21). */
@@ -424,9 +438,21 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
   }
 }
 
-function served({ cached, outcome, ageMs, warnings }: Settled, ttlMs: number | undefined): ServedManifest {
+function served({ cached, outcome, ageMs, warnings, staleReason }: Settled, ttlMs: number | undefined): ServedManifest {
   const { digest, mediaType, bytes } = cached.record
-  return { digest, mediaType, bytes, byTag: ttlMs !== undefined, outcome, ageMs, ttlMs, warnings, slot: cached.slot }
+  return {
+    digest,
+    mediaType,
+    bytes,
+    byTag: ttlMs !== undefined,
+    outcome,
+    source: cached.source,
+    staleReason,
+    ageMs,
+    ttlMs,
+    warnings,
+    slot: cached.slot,
+  }
 }
 
 const hit = (cached: CachedManifest): Settled => ({ cached, outcome: 'hit', ageMs: 0, warnings: [] })

@@ -10,6 +10,7 @@ import { PassingBlobs } from '../store/passing-blobs.ts'
 import type { RedisState } from '../store/redis-connection.ts'
 import type { S3SharedBlobs } from '../store/s3-blobs.ts'
 import type { BlobStore, MetadataStore, SharedBlobs, Spool, StorageUsage } from '../store/stores.ts'
+import type { Totals } from '../store/totals.ts'
 
 export type StoresOptions = {
   readonly config: Config
@@ -25,6 +26,7 @@ export type Stores = {
   readonly metadata: MetadataStore
   readonly shared: SharedBlobs | undefined
   readonly leases: Leases
+  readonly totals: Totals
   usage(): StorageUsage
   /** Undefined: there is no Redis. */
   redis(): RedisState | undefined
@@ -54,7 +56,9 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       bucket = await openS3Blobs({ config: config.s3, local: embedded.blobs, queueDir, clock, observer, log })
       closing.push(() => bucket?.close())
     }
-    const { metadata, leases, state } = config.redis ? await openRedis(options, closing) : local(embedded, clock)
+    const { metadata, leases, totals, state } = config.redis
+      ? await openRedis(options, closing)
+      : local(embedded, clock)
     const records = bucket ? await archived({ metadata, bucket, options, closing }) : metadata
     return {
       blobs: bucket && config.hotTier?.maxBytes === 0 ? passing(embedded, bucket, observer, closing) : embedded.blobs,
@@ -62,6 +66,7 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       metadata: records,
       shared: bucket,
       leases,
+      totals,
       usage: () => embedded.usage(),
       redis: state,
       close,
@@ -78,6 +83,7 @@ async function importRedis() {
     ...(await import('../store/redis-connection.ts')),
     ...(await import('../store/redis-leases.ts')),
     ...(await import('../store/redis-metadata.ts')),
+    ...(await import('../store/redis-totals.ts')),
   }
 }
 
@@ -97,11 +103,13 @@ function budgetOf({ s3, hotTier, storage }: Config): number {
 type Records = {
   readonly metadata: MetadataStore
   readonly leases: Leases
+  readonly totals: Totals
   readonly state: () => RedisState | undefined
 }
 
-const local = ({ metadata }: EmbeddedStores, clock: Clock): Records => ({
+const local = ({ metadata, totals }: EmbeddedStores, clock: Clock): Records => ({
   metadata,
+  totals,
   leases: new LocalLeases({ clock }),
   state: () => undefined,
 })
@@ -111,13 +119,14 @@ async function openRedis(
   closing: (() => Promise<void> | void)[],
 ): Promise<Records> {
   if (!config) throw new Error('no Redis is configured')
-  const { RedisConnection, RedisLeases, openRedisMetadata } = await importRedis()
+  const { RedisConnection, RedisLeases, RedisTotals, openRedisMetadata } = await importRedis()
   const connection = new RedisConnection({ config, observer, log })
   closing.push(() => connection.close())
   const metadata = await openRedisMetadata({ config, clock, observer, log, connection })
   closing.push(() => metadata.close())
   const leases = new RedisLeases({ connection, keyPrefix: config.keyPrefix })
-  return { metadata, leases, state: () => connection.state() }
+  const totals = new RedisTotals({ connection, keyPrefix: config.keyPrefix, clock })
+  return { metadata, leases, totals, state: () => connection.state() }
 }
 
 /** Records that outlive Redis and this disk, because they rest in the bucket too. */

@@ -22,6 +22,8 @@ export type Config = {
   readonly hotTier?: HotTierConfig | undefined
   /** How other replicas reach this one; absent: every replica downloads by itself. */
   readonly replica?: ReplicaConfig | undefined
+  /** What traffic costs; absent: savings are told in bytes alone. */
+  readonly pricing?: PricingConfig | undefined
 }
 
 export type Address = { readonly host: string; readonly port: number }
@@ -169,4 +171,33 @@ export type ReplicaConfig = {
   readonly url: string
   /** File of the secret that all replicas share, at least 16 bytes; read at start. */
   readonly secretFile: string
+}
+
+/** Prices, all in one currency. What has no price counts in bytes and not in money. */
+export type PricingConfig = {
+  /** ISO 4217: `USD`. */
+  readonly currency: string
+  /** What a GiB from an upstream costs, by its configured name. */
+  readonly links: Readonly<Record<string, LinkPrice>>
+  /** What a GiB costs that one replica reads from another. */
+  readonly crossZone?: LinkPrice | undefined
+  readonly bucket?: BucketPrice | undefined
+}
+
+/** A price per GiB by the volume of a calendar month (UTC), as clouds bill it. */
+export type LinkPrice = {
+  /** The preset, or `custom`: a label of metrics. */
+  readonly name: string
+  /** So much costs nothing each month; it counts towards the tiers. */
+  readonly freeBytes: number
+  /** Ascending, the first from 0 on. Each holds for what lies above `fromBytes`, up to where the next begins. */
+  readonly tiers: readonly { readonly fromBytes: number; readonly perGiB: number }[]
+}
+
+export type BucketPrice = {
+  /** PUT, POST, LIST and the parts of uploads. */
+  readonly writesPer1000: number
+  /** GET, HEAD. */
+  readonly readsPer1000: number
+  readonly perGiBMonth: number
 }

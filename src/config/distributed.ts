@@ -90,4 +90,4 @@ export const distributedSchemas = {
     .meta({ description: 'How the replicas of one cache read from each other.' }),
 } as const
 
-export const distributedSections = Object.keys(distributedSchemas)
+export const distributedSections = [...Object.keys(distributedSchemas), 'pricing']

@@ -37,6 +37,7 @@ export async function getBlob(deps: BlobRouteDeps, request: BlobRequest): Promis
   const blob = await deps.blobs.open(target, digest, exchange.signal)
   try {
     exchange.outcome = blob.outcome
+    exchange.source = blob.source
     const wanted = wantedRange(exchange, digest, blob.size)
     if (wanted.kind === 'multi' && blob.size !== undefined)
       return await sendParts({ deps, exchange, blob, digest, ranges: wanted.ranges, size: blob.size })

@@ -135,7 +135,10 @@ function note(exchange: Exchange, route: Route, target: Target): void {
   exchange.ns = target.ns
   if (route.kind === 'manifest' || route.kind === 'blob' || route.kind === 'tags' || route.kind === 'referrers')
     exchange.kind = route.kind
-  if (route.kind === 'manifest') exchange.reference = referenceText(route.reference)
+  if (route.kind === 'manifest') {
+    exchange.reference = referenceText(route.reference)
+    exchange.byTag = route.reference.kind === 'tag'
+  }
   if (route.kind === 'blob' || route.kind === 'referrers') exchange.reference = route.digest
 }
 

@@ -23,6 +23,8 @@ export type ReplicaListenerDeps = {
   readonly onError: (error: unknown) => void
   /** How long a question waits for the upstream of a running download before it is answered with 202; default one second. */
   readonly patienceMs?: number
+  /** Told how many bytes of a blob were sent. */
+  readonly onSent?: (bytes: number) => void
 }
 
 type Handler = (req: IncomingMessage, res: ServerResponse) => void
@@ -63,6 +65,7 @@ async function answer(deps: ReplicaListenerDeps, exchange: Exchange): Promise<vo
   try {
     await send(deps, exchange, blob)
   } finally {
+    deps.onSent?.(exchange.bytes)
     blob.close()
   }
 }

@@ -26,9 +26,11 @@ import { orphansAreLikely, startRun } from './runs.ts'
 import { SpoolDirectory } from './spool-directory.ts'
 import { Sqlite } from './sqlite.ts'
 import { SqliteMetadata } from './sqlite-metadata.ts'
+import { SqliteTotals } from './sqlite-totals.ts'
 import type { BlobStore, MetadataStore, Spool, StorageUsage } from './stores.ts'
 import { Sweep } from './sweep.ts'
 import { TagTable } from './tag-table.ts'
+import type { Totals } from './totals.ts'
 
 export type EmbeddedOptions = {
   /** Created when missing. One process at a time. */
@@ -47,6 +49,7 @@ export type EmbeddedStores = {
   readonly blobs: BlobStore
   readonly spool: Spool
   readonly metadata: MetadataStore
+  readonly totals: Totals
   usage(): StorageUsage
   /** Resolves when the work in the background (adopting files, trimming to the budget) that is known now is done. */
   settled(): Promise<void>
@@ -99,7 +102,7 @@ export async function openEmbeddedStores({
       // The disk holds a removed blob until its last reader has closed it.
       published: () => published() + blobs.bytesLingering,
       inUse: () => blobs.bytesInUse + blobs.bytesLingering,
-      evict: bytes => evict(bytes),
+      evict: (bytes, reason) => evict(bytes, reason),
       writable: () => writableBytes(directory),
     })
     const spool = new SpoolDirectory({
@@ -135,12 +138,12 @@ export async function openEmbeddedStores({
       blobs,
       manifests,
       isPinned,
-      evicted: (count, bytes) => observer.evicted(count, bytes),
+      evicted: (count, bytes, reason) => observer.evicted(count, bytes, reason),
     })
 
     const forgetRemoved = async ({ removed, bytes, lacking }: RoomMade): Promise<void> => {
       for (const digest of removed) await blobs.delete(digest)
-      if (removed.length > 0) observer.evicted(removed.length, bytes)
+      if (removed.length > 0) observer.evicted(removed.length, bytes, 'disk')
       if (lacking !== undefined)
         failed(
           'start',
@@ -195,6 +198,7 @@ export async function openEmbeddedStores({
       blobs,
       spool,
       metadata,
+      totals: new SqliteTotals(sqlite),
       usage: () => {
         const { blobs: count, blobBytes, manifests: manifestCount, manifestBytes } = counters()
         return {

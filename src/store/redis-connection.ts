@@ -70,13 +70,18 @@ export class RedisConnection {
   /** Does `work` within the command time-out. Rejects with a {@link RedisFailure}, at once while Redis is away. */
   async run<Result>(kind: RedisWork, work: (commands: RedisCommander) => Promise<Result>): Promise<Result> {
     if (this.#state !== 'up') throw this.#lastError ?? new RedisFailure('UNAVAILABLE', 'Redis is not connected yet')
+    const startedAt = performance.now()
+    const tell = (outcome: string): void =>
+      this.#options.observer.redisCommand(outcome, (performance.now() - startedAt) / 1000)
     try {
       const result = await this.#inTime(work)
+      tell('ok')
       this.#answered()
       this.#accepted(kind)
       return result
     } catch (error) {
       const failure = redisFailure(error)
+      tell(failure.code.toLowerCase())
       if (isReply(failure)) {
         this.#answered()
         this.#refused(kind, failure)

@@ -20,5 +20,13 @@ export function redisKeys(keyPrefix: string) {
     // Keys of documents are opaque and may be of any length.
     document: (key: string): string => `${start}:d:{${digestOf(Buffer.from(key)).slice(7)}}`,
     lease: (digest: Digest): string => `${start}:o:{${digest}}`,
+    // One slot for all of them: a batch goes into several at once.
+    totals: {
+      months: `${start}:s:{totals}`,
+      days: (month: string): string => `${start}:s:{totals}:${month}`,
+      hours: (day: string): string => `${start}:s:{totals}:${day}`,
+      writer: (life: string): string => `${start}:s:{totals}:w:${life}`,
+      leader: `${start}:s:{totals}:leader`,
+    },
   }
 }

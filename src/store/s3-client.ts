@@ -50,15 +50,17 @@ export async function request<Result extends Answer>(
   { operation, timeoutMs, signal }: Request,
   send: (options: { abortSignal?: AbortSignal }) => Promise<Result>,
 ): Promise<Result> {
+  const startedAt = performance.now()
+  const secondsSince = (): number => (performance.now() - startedAt) / 1000
   const timeout = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs)
   const signals = [signal, timeout].filter(one => one !== undefined)
   try {
     const answer = await send(signals.length === 0 ? {} : { abortSignal: AbortSignal.any(signals) })
-    observer.sharedRequest(operation, String(answer.$metadata.httpStatusCode ?? 200))
+    observer.sharedRequest(operation, String(answer.$metadata.httpStatusCode ?? 200), secondsSince())
     return answer
   } catch (cause) {
     const error = failureOf(operation, cause, { timeout, signal })
-    observer.sharedRequest(operation, error.reason)
+    observer.sharedRequest(operation, error.reason, secondsSince())
     throw error
   }
 }

@@ -53,13 +53,15 @@ export class S3Reader {
 
   /** The bytes from `offset` to `end` (inclusive) or to the last one. Undefined: no such object. Rejects with an {@link S3Error}. */
   async open(digest: Digest, range: ReadRange, absentIs403: boolean): Promise<SharedBlob | undefined> {
+    const startedAt = performance.now()
+    const secondsSince = (): number => (performance.now() - startedAt) / 1000
     try {
       const blob = await this.#openWithFreshUrl(digest, range, absentIs403)
-      this.#api.observer.sharedRequest('get', blob === undefined ? 'absent' : '200')
+      this.#api.observer.sharedRequest('get', blob === undefined ? 'absent' : '200', secondsSince())
       return blob
     } catch (cause) {
       const error = range.signal?.aborted === true ? cancelled(range.signal) : s3Error('get', cause)
-      this.#api.observer.sharedRequest('get', error.reason)
+      this.#api.observer.sharedRequest('get', error.reason, secondsSince())
       throw error
     }
   }

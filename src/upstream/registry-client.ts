@@ -276,7 +276,7 @@ class RegistryClient implements Upstream {
       throw error
     } finally {
       const seconds = (this.#clock.monotonic() - started) / 1000
-      this.#observer.upstreamRequest({ upstream: this.name, kind: call.kind, outcome, seconds })
+      this.#observer.upstreamRequest({ upstream: this.name, kind: call.kind, method: call.method, outcome, seconds })
     }
   }
 

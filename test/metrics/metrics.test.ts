@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { ContentRejected, FillEnded, UpstreamKind } from '../../src/log/observer.ts'
 import { outcomes, requestKinds } from '../../src/metrics/labels.ts'
+import type { MeterReading } from '../../src/metrics/meter.ts'
 import { createMetrics, type Metrics, type RequestEvent } from '../../src/metrics/metrics.ts'
 import { namingFaults, parseExposition } from './exposition.ts'
 import { promtoolFaults } from './promtool.ts'
@@ -15,6 +16,7 @@ const event: RequestEvent = {
   method: 'GET',
   status: 200,
   outcome: 'hit',
+  source: 'disk',
   bytes: 1000,
   firstByteSeconds: 0.002,
   seconds: 0.2,
@@ -27,6 +29,8 @@ const ended = (upstream: string, outcome: FillEnded['outcome'], reason?: string)
   outcome,
   reason,
   bytes: 10,
+  seconds: 1.5,
+  readers: 3,
   error: reason === undefined ? undefined : new Error(reason),
 })
 
@@ -49,7 +53,7 @@ function exerciseAll(metrics: Metrics): void {
   metrics.fillResumed('docker.io', 'reset')
   metrics.fillEnded(ended('docker.io', 'failed', 'digest_mismatch'))
   metrics.contentRejected(rejected('docker.io', 'manifest', 'schema_1'))
-  metrics.evicted(2, 2000)
+  metrics.evicted(2, 2000, 'budget')
   metrics.storeFailed('publish', new Error('EIO'))
   metrics.setUsage(() => ({
     blobs: 3,
@@ -60,9 +64,37 @@ function exerciseAll(metrics: Metrics): void {
     maxBytes: 1000,
   }))
   metrics.clients(() => 7)
-  metrics.sharedRequest('get', '200')
+  metrics.sharedRequest('get', '200', 0.01)
   metrics.sharedBytes('read', 10)
+  metrics.revalidated('docker.io', 'same')
+  metrics.redisCommand('ok', 0.001)
+  metrics.leaseSettled('owner')
+  metrics.peerBytes('read', 10)
+  metrics.setRedis(() => ({ isUp: true, refusals: [] }))
+  metrics.setSavings(() => reading)
   metrics.setPending(() => ({ uploads: 2, bytes: 20 }))
+}
+
+const reading: MeterReading = {
+  currency: 'USD',
+  upstreams: [
+    { upstream: 'docker.io', link: 'aws-nat', servedBytes: 9, fetchedBytes: 4, grossMoney: 3, pullsAvoided: 2 },
+    { upstream: 'quay.io', link: 'none', servedBytes: 5, fetchedBytes: 5, grossMoney: 0, pullsAvoided: -1 },
+  ],
+  costs: { upstream: 1, s3_requests: 0.25, s3_storage: 0.5, cross_zone: 0 },
+  lifetime: {
+    upstreams: [
+      {
+        upstream: 'docker.io',
+        link: 'aws-nat',
+        servedBytes: 90,
+        upstreamBytes: 40,
+        savedBytes: 50,
+        pullsAvoided: 20,
+        gross: 30,
+      },
+    ],
+  },
 }
 
 /** The value of one series as `name{label="value"}` is written in the exposition. */
@@ -79,7 +111,9 @@ describe('what a request counts', () => {
     metrics.request({ ...event, status: 206, bytes: 500 })
     expect(await valueOf(metrics, 'layover_requests_total{upstream="docker.io",kind="blob",outcome="hit"}')).toBe(2)
     expect(await valueOf(metrics, 'layover_responses_total{kind="blob",code="206"}')).toBe(1)
-    expect(await valueOf(metrics, 'layover_served_bytes_total{upstream="docker.io",kind="blob"}')).toBe(1500)
+    expect(await valueOf(metrics, 'layover_served_bytes_total{upstream="docker.io",kind="blob",source="disk"}')).toBe(
+      1500,
+    )
     expect(
       await valueOf(metrics, 'layover_time_to_first_byte_seconds_bucket{le="0.0025",kind="blob",outcome="hit"}'),
     ).toBe(2)
@@ -99,7 +133,7 @@ describe('what a request counts', () => {
     const metrics = create()
     metrics.request({ ...event, status: 503, outcome: 'error' })
     metrics.request({ ...event, status: 403, outcome: 'denied' })
-    expect(await valueOf(metrics, 'layover_served_bytes_total{upstream="docker.io",kind="blob"}')).toBe(0)
+    expect(await valueOf(metrics, 'layover_served_bytes_total{upstream="docker.io",kind="blob",source="disk"}')).toBe(0)
     expect(metrics.snapshot().traffic.savedBytes).toBe(0)
   })
 
@@ -110,7 +144,7 @@ describe('what a request counts', () => {
       'layover_content_rejected_total{upstream="docker.io",kind="manifest",reason="digest_mismatch"}',
       'layover_content_rejected_total{upstream="docker.io",kind="blob",reason="digest_mismatch"}',
       'layover_content_rejected_total{upstream="registry.example.com:5000",kind="blob",reason="size_mismatch"}',
-      'layover_requests_total{upstream="docker.io",kind="manifest",outcome="stale"}',
+      'layover_requests_total{upstream="docker.io",kind="manifest_tag",outcome="stale"}',
       'layover_upstream_state{upstream="registry.example.com:5000"}',
       'layover_fills_total{upstream="docker.io",outcome="published"}',
     ])
@@ -228,7 +262,7 @@ describe('upstreams, fills and stores', () => {
     metrics.request({ ...event, bytes: Number.NaN, seconds: Number.NaN, firstByteSeconds: -1, status: Number.NaN })
     metrics.upstreamBytes('docker.io', 'blob', Number.POSITIVE_INFINITY)
     metrics.upstreamBytes('docker.io', 'blob', -5)
-    metrics.evicted(-1, Number.NaN)
+    metrics.evicted(-1, Number.NaN, 'budget')
     metrics.fillEnded(ended('docker.io', 'cancelled'))
     expect(metrics.snapshot().traffic).toEqual({ servedBytes: 0, upstreamBytes: 0, savedBytes: 0 })
     expect(await valueOf(metrics, 'layover_fills_running{upstream="docker.io"}')).toBe(0)
