@@ -9,6 +9,7 @@ import { PrometheusServer } from '../../test/fakes/prometheus.ts'
 import { freePorts, redisConfig, RedisServer } from '../../test/fakes/redis.ts'
 import { type FakeRegistry, startFakeRegistry } from '../../test/fakes/registry.ts'
 import { accessKeyId, FakeS3, secretAccessKey } from '../../test/fakes/s3.ts'
+import { cloudPrices } from '../../test/grafana/prices.ts'
 import { ask, blobPath, manifestPath } from '../../test/grafana/pulling.ts'
 
 export type Run = {
@@ -44,6 +45,7 @@ export async function run(seconds: number): Promise<Run> {
       startTestLayover({
         upstreams: Object.fromEntries(names.map(name => [name, { url: registries[name]?.url ?? '', tagTtlMs: 4_000 }])),
         config: {
+          pricing: cloudPrices(...names),
           log: { level: 'error', access: false },
           s3: s3.config(),
           redis: redisConfig({ kind: 'url', url: redis.url }, { keyPrefix: 'preview', commandTimeoutMs: 1_000 }),

@@ -1,6 +1,18 @@
 import type { DashboardSpec } from './frame.ts'
 import { bars, events, lines, number, states } from './panels.ts'
-import { answered, pulls, rate, recent, registries, series, spared, sum, total, totalQuantile } from './promql.ts'
+import {
+  answered,
+  lifetime,
+  pulls,
+  rate,
+  recent,
+  registries,
+  series,
+  spared,
+  sum,
+  total,
+  totalQuantile,
+} from './promql.ts'
 import { stateMappings } from './upstream-states.ts'
 
 const served = 'layover_served_bytes_total'
@@ -12,13 +24,6 @@ const cost = 'layover_savings_cost_money_total'
 /** A counter of a cause that has not occurred does not exist; then nothing is taken off. */
 const lessCost = (of: typeof rate): string =>
   `${sum(of(gross), 'currency')} - (${sum(of(cost), 'currency')} or ${sum(of(gross), 'currency')} * 0)`
-
-/** With Redis all replicas tell the same totals, without it each tells its own. */
-function sinceFirstStart(name: string): string {
-  const shared = `max by (job, upstream) (${series(name)} and on (job) ${series('layover_redis_up')})`
-  const own = `${series(name)} unless on (job) ${series('layover_redis_up')}`
-  return `sum(${shared} or ${own})`
-}
 
 /** For those who pay, and for those who ask whether it is worth it. */
 export const overview: DashboardSpec = {
@@ -103,7 +108,7 @@ export const overview: DashboardSpec = {
             'Served less fetched since the cache was first started on its stores; restarts do not reset it. With Redis the replicas share these totals. The chosen time does not matter here.',
           queries: [
             {
-              expr: `${sinceFirstStart('layover_lifetime_served_bytes')} - ${sinceFirstStart('layover_lifetime_upstream_bytes')}`,
+              expr: `${lifetime('layover_lifetime_served_bytes')} - ${lifetime('layover_lifetime_upstream_bytes')}`,
               legend: 'saved',
             },
           ],
@@ -165,7 +170,7 @@ export const overview: DashboardSpec = {
           min: 0,
           max: 1,
           colours: { requests: 'green', bytes: 'blue' },
-          width: 8,
+          width: 6,
         }),
         lines({
           title: 'Money, per hour',
@@ -178,7 +183,17 @@ export const overview: DashboardSpec = {
           unit: 'short',
           min: 0,
           empty: 'no prices configured',
-          width: 8,
+          width: 6,
+        }),
+        lines({
+          title: 'Saved money, adding up',
+          description:
+            'What has been saved, less what it cost, since each instance was started; a restart begins at 0. No data is fine: then no price is configured.',
+          queries: [{ expr: sum(series('layover_savings_net_money'), 'currency'), legend: '{{currency}}' }],
+          unit: 'short',
+          decimals: 2,
+          empty: 'no prices configured',
+          width: 6,
         }),
         lines({
           title: 'Pulls avoided, by registry',
@@ -187,7 +202,7 @@ export const overview: DashboardSpec = {
           queries: [{ expr: sum(rate('layover_upstream_pulls_avoided_total'), 'upstream'), legend: '{{upstream}}' }],
           unit: 'reqps',
           min: 0,
-          width: 8,
+          width: 6,
           stacked: true,
         }),
       ],

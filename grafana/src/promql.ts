@@ -50,6 +50,14 @@ export function mean(name: string, by: readonly string[], ...labels: readonly st
   return `${sum(rate(`${name}_sum`, ...labels), ...by)} / ${sum(rate(`${name}_count`, ...labels), ...by)}`
 }
 
+/** Totals since the first start. With Redis all replicas of a job tell the same ones, without it each instance tells its own. */
+export function lifetime(name: string, ...by: readonly string[]): string {
+  const redis = series('layover_redis_up')
+  const shared = `max by (job, upstream) (${series(name)} and on (job) ${redis})`
+  const own = `${series(name)} unless on (job) ${redis}`
+  return sum(`${shared} or ${own}`, ...by)
+}
+
 const grouping = (by: readonly string[]): string => (by.length === 0 ? '' : ` by (${by.join(', ')}) `)
 
 /** Requests for content: what a pull is made of. */

@@ -1,7 +1,8 @@
 import type { DashboardSpec } from './frame.ts'
-import { events, lines, rowsBy, states } from './panels.ts'
+import { bars, events, lines, rowsBy, states } from './panels.ts'
 import {
   answered,
+  lifetime,
   max,
   min,
   pulls,
@@ -166,6 +167,18 @@ export const upstreams: DashboardSpec = {
           width: 8,
         }),
         lines({
+          title: 'Traffic by link',
+          description:
+            'The same traffic by the link that the configuration names for the registry: what clients got, and what was fetched for them.',
+          queries: [
+            { expr: sum(rate('layover_savings_gross_bytes_total', chosen), 'link'), legend: '{{link}} to clients' },
+            { expr: sum(rate('layover_savings_cost_bytes_total', chosen), 'link'), legend: '{{link}} fetched' },
+          ],
+          unit: 'binBps',
+          min: 0,
+          width: 8,
+        }),
+        lines({
           title: 'Pulls avoided',
           description: 'Manifest requests a second that did not become a pull at the registry.',
           queries: [
@@ -174,6 +187,31 @@ export const upstreams: DashboardSpec = {
           unit: 'reqps',
           min: 0,
           stacked: true,
+          width: 8,
+        }),
+        bars({
+          title: 'Saved since the first start',
+          description:
+            'Served less fetched since the totals began; restarts do not reset them, and with Redis the replicas share them. Of all registries.',
+          queries: [
+            {
+              expr: `sort_desc(${lifetime('layover_lifetime_served_bytes', 'upstream')} - ${lifetime('layover_lifetime_upstream_bytes', 'upstream')})`,
+              legend: '{{upstream}}',
+            },
+          ],
+          unit: 'bytes',
+          thresholds: ['orange', [0, 'green']],
+          width: 8,
+        }),
+        bars({
+          title: 'Pulls avoided since the first start',
+          description:
+            'Manifest requests that did not become a pull at the registry, since the totals began. Of all registries.',
+          queries: [
+            { expr: `sort_desc(${lifetime('layover_lifetime_pulls_avoided', 'upstream')})`, legend: '{{upstream}}' },
+          ],
+          unit: 'short',
+          thresholds: ['green'],
           width: 8,
         }),
       ],

@@ -7,6 +7,7 @@ import { freePorts, redisConfig, RedisServer, until } from '../fakes/redis.ts'
 import { startFakeRegistry } from '../fakes/registry.ts'
 import { accessKeyId, FakeS3, secretAccessKey } from '../fakes/s3.ts'
 import { openStream } from '../edge/pulling.ts'
+import { cloudPrices } from './prices.ts'
 import { ask, blobPath, manifestPath, pull, together } from './pulling.ts'
 
 /** Two Layovers as one cache, with Redis and a bucket; the second keeps nothing on its disk. */
@@ -27,6 +28,7 @@ export async function startReplicas(): Promise<Replicas> {
     startTestLayover({
       upstreams: { 'fleet.test': registry },
       config: {
+        pricing: cloudPrices('fleet.test'),
         s3: s3.config(),
         redis: redisConfig({ kind: 'url', url: redis.url }, { keyPrefix: 'fleet', commandTimeoutMs: 2_000 }),
         hotTier: { maxBytes },

@@ -2,12 +2,13 @@ import { fakeImage } from '../fakes/image.ts'
 import { startTestLayover, type TestLayover } from '../fakes/layover.ts'
 import { type FakeRegistry, startFakeRegistry } from '../fakes/registry.ts'
 import { eventually, openStream } from '../edge/pulling.ts'
+import { cloudPrices } from './prices.ts'
 import { ask, blobPath, manifestPath, pull, together } from './pulling.ts'
 
 /** One Layover on its own disk, and what happens to such a one in a year. */
 export type Single = {
   readonly layover: TestLayover
-  /** Another day of all of it; `day` makes its content new. */
+  /** Another day of all of it, the first or the second: its content is new. */
   day(day: number): Promise<void>
   close(): Promise<void>
 }
@@ -15,10 +16,11 @@ export type Single = {
 const budget = 700_000
 const layer = 60_000
 
-/** Registries: one that wants a login and tells its limit, one whose tags are asked for each time, one that goes down for good, one that answers 429. */
+/** Registries: one that wants a login and tells its limit, one whose tags are asked for each time, one for each day that goes down for good, one that answers 429. */
 export async function startSingle(): Promise<Single> {
-  const [hub, quay, down, busy] = await Promise.all([
+  const [hub, quay, busy, ...down] = await Promise.all([
     startFakeRegistry({ auth: 'bearer' }),
+    startFakeRegistry(),
     startFakeRegistry(),
     startFakeRegistry(),
     startFakeRegistry(),
@@ -29,10 +31,11 @@ export async function startSingle(): Promise<Single> {
     upstreams: {
       'hub.test': hub,
       'quay.test': { url: quay.url, tagTtlMs: 0 },
-      'down.test': { url: down.url, tagTtlMs: 0 },
+      ...Object.fromEntries(down.map(({ url }, index) => [`down-${index + 1}.test`, { url, tagTtlMs: 0 }])),
       'busy.test': busy,
     },
     config: {
+      pricing: cloudPrices('hub.test', 'quay.test'),
       storage: { maxBytes: budget },
       fills: {
         finishWithinBytes: 0,
@@ -45,15 +48,12 @@ export async function startSingle(): Promise<Single> {
       },
     },
   })
-  const image = down.image('app', 'latest', { layerBytes: layer, seed: 'down' })
-  await pull(layover, 'down.test', 'app', image)
-  await down.stop()
   return {
     layover,
     async day(day) {
       await morning(layover, hub, day)
       await trouble(layover, quay, day)
-      await outage(layover)
+      await outage(layover, down[day - 1], `down-${day}.test`)
     },
     async close() {
       await layover.close()
@@ -124,9 +124,12 @@ async function trouble(layover: TestLayover, quay: FakeRegistry, day: number): P
   quay.clearFaults()
 }
 
-/** A registry that is down: what is cached comes stale, what is not does not come. One that is asked too much. */
-async function outage(layover: TestLayover): Promise<void> {
+/** A registry that goes down: what is cached comes stale, what is not does not come. One that is asked too much. */
+async function outage(layover: TestLayover, registry: FakeRegistry | undefined, upstream: string): Promise<void> {
+  const image = registry?.image('app', 'latest', { layerBytes: layer, seed: upstream })
+  if (image) await pull(layover, upstream, 'app', image)
+  await registry?.stop()
+  for (const repository of ['app', 'app', 'never', 'never', 'never'])
+    await ask(layover, manifestPath(upstream, repository, 'latest'))
   await ask(layover, manifestPath('busy.test', 'app', 'latest'))
-  for (let client = 0; client < 3; client++) await ask(layover, manifestPath('down.test', 'app', 'latest'))
-  for (let client = 0; client < 3; client++) await ask(layover, manifestPath('down.test', 'never', 'latest'))
 }
