@@ -85,6 +85,14 @@ export class PrometheusServer {
     return groups.flatMap(group => group.rules)
   }
 
+  /** `LayoverDown firing`, `LayoverDown pending`, … as of the last evaluation. */
+  async activeAlerts(): Promise<readonly string[]> {
+    const { alerts } = (await this.#get('alerts')) as {
+      alerts: { labels: { alertname: string }; state: string }[]
+    }
+    return alerts.map(({ labels, state }) => `${labels.alertname} ${state}`)
+  }
+
   /** Resolves when each of so many targets was scraped after `since`, epoch milliseconds. */
   async scraped(targets: number, since = Date.now()): Promise<void> {
     await until(async () => {

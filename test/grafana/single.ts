@@ -131,5 +131,7 @@ async function outage(layover: TestLayover, registry: FakeRegistry | undefined, 
   await registry?.stop()
   for (const repository of ['app', 'app', 'never', 'never', 'never'])
     await ask(layover, manifestPath(upstream, repository, 'latest'))
+  // The first one is still down on the second day, and still asked for.
+  await ask(layover, manifestPath('down-1.test', 'never', 'latest'))
   await ask(layover, manifestPath('busy.test', 'app', 'latest'))
 }
