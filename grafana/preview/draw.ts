@@ -97,10 +97,12 @@ function bands(panel: Panel, series: readonly Series[], size: { width: number; h
     left + ((seconds - time.from) / (time.to - time.from)) * (size.width - left - 10)
   const drawn = series.map(({ name, times, values }, index) => {
     const y = index * band + 4
-    const boxes = times.map((seconds, at) => {
-      const next = times[at + 1] ?? time.to
+    const starts = times.map((_, at) => at).filter(at => values[at] !== values[at - 1])
+    const boxes = starts.map((at, order) => {
+      const seconds = times[at] ?? time.from
+      const next = times[starts[order + 1] ?? -1] ?? time.to
       const colour = colourOf(options[String(values[at])]?.color ?? paletteColour(at))
-      return `<rect x="${x(seconds)}" y="${y}" width="${x(next) - x(seconds) + 0.5}" height="${band * 0.8}" fill="${colour}" fill-opacity="0.8"/>`
+      return `<rect x="${x(seconds)}" y="${y}" width="${x(next) - x(seconds)}" height="${band * 0.8}" fill="${colour}" fill-opacity="0.8"/>`
     })
     return `<text x="${left - 8}" y="${y + band / 2}" text-anchor="end">${escaped(name)}</text>${boxes.join('')}`
   })

@@ -31,7 +31,7 @@ export function graph(panel: Panel, series: readonly Series[], { width, height }
   )
   const isBars = panel.fieldConfig?.defaults.custom?.drawStyle === 'bars'
   const lines = drawn.map(({ colour, points }) =>
-    isBars ? columns(points, colour, x, y) : shape(points, colour, stacked, x, y),
+    isBars ? columns(points, colour, x, y) : shapes(points, colour, stacked, x, y),
   )
   return `<svg width="${width}" height="${height - legendHeight}">${grid.join('')}${marks.join('')}${limits(panel, top, left, plot.width, y)}${lines.join('')}</svg>${legend(drawn)}`
 }
@@ -77,6 +77,21 @@ function niceStep(rough: number, base: number): number {
       : [1, 2, 4, 5, 8, 10, 16, 20, 32, 40, 50, 64, 80, 100, 128, 200, 256, 400, 512, 1024]
   return power * (steps.find(step => step * power >= rough) ?? base)
 }
+
+/** A line ends where values are missing. */
+function shapes(points: Drawn['points'], ...rest: Tail): string {
+  const step = Math.min(...points.slice(1).map(([seconds], index) => seconds - (points[index]?.[0] ?? seconds)))
+  const runs: (readonly [number, number, number])[][] = []
+  for (const point of points) {
+    const run = runs.at(-1)
+    const before = run?.at(-1)?.[0]
+    if (run && before !== undefined && point[0] - before < step * 1.5) run.push(point)
+    else runs.push([point])
+  }
+  return runs.map(run => shape(run, ...rest)).join('')
+}
+
+type Tail = readonly [colour: string, stacked: boolean, x: (s: number) => number, y: (v: number) => number]
 
 function shape(
   points: Drawn['points'],

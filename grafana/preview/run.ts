@@ -135,7 +135,8 @@ async function trouble({ registries }: Fleet, ms: number): Promise<void> {
   await pause(ms * 0.25)
   await away?.restart()
   await pause(ms * 0.1)
-  hub?.fault({ method: 'GET', path: /blobs/, times: 1 }, { kind: 'flip', at: 1_000 })
+  hub?.clearFaults()
+  hub?.fault({ method: 'GET', path: /blobs/, times: 1 }, { kind: 'flip', at: 100 })
   await pause(ms * 0.25)
   clearInterval(limit)
 }

@@ -1,6 +1,6 @@
 import type { DashboardSpec } from './frame.ts'
 import { events, lines, number, states } from './panels.ts'
-import { max, mean, min, pulls, quantile, rate, recent, series, sum, total } from './promql.ts'
+import { count, share, max, mean, min, pulls, quantile, rate, recent, series, sum, total } from './promql.ts'
 import { stateMappings } from './upstream-states.ts'
 
 const firstByte = 'layover_time_to_first_byte_seconds'
@@ -27,7 +27,7 @@ export const operations: DashboardSpec = {
       title: 'At a glance',
       panels: [
         number({
-          title: 'Instances out of reach',
+          title: 'Instances down',
           description: 'Instances that Prometheus cannot read now. Runbook: LayoverInstanceDown.',
           queries: [{ expr: 'count(up{job=~"$job", instance=~"$instance"} == 0) or vector(0)', legend: 'down' }],
           unit: 'short',
@@ -39,7 +39,10 @@ export const operations: DashboardSpec = {
           description: 'The share of requests for images that are answered with 5xx now. Runbook: LayoverPullErrors.',
           queries: [
             {
-              expr: `(${sum(rate('layover_responses_total', pulls, 'code=~"5.."'))} or vector(0)) / ${sum(rate('layover_responses_total', pulls))}`,
+              expr: share(
+                `(${sum(rate('layover_responses_total', pulls, 'code=~"5.."'))} or vector(0))`,
+                sum(rate('layover_responses_total', pulls)),
+              ),
               legend: 'errors',
             },
           ],
@@ -66,9 +69,9 @@ export const operations: DashboardSpec = {
           width: 3,
         }),
         number({
-          title: 'Event loop, worst p99',
+          title: 'Event loop lag',
           description:
-            'How late timers are in the busiest instance. Above 0.25 s everything it does is slow. Runbook: LayoverEventLoopSaturated.',
+            'How late timers are in the busiest instance, p99. Above 0.25 s everything it does is slow. Runbook: LayoverEventLoopSaturated.',
           queries: [{ expr: `max(${series('nodejs_eventloop_lag_p99_seconds')})`, legend: 'p99' }],
           unit: 's',
           thresholds: ['green', [0.1, 'orange'], [0.25, 'red']],
@@ -94,12 +97,11 @@ export const operations: DashboardSpec = {
             'Answers of registries that were refused because size or digest were wrong, in the chosen time. No client got them as complete. Runbook: LayoverWrongBytes.',
           queries: [
             {
-              expr: sum(total('layover_content_rejected_total', 'reason=~"digest_mismatch|size_mismatch"')),
+              expr: count(total('layover_content_rejected_total', 'reason=~"digest_mismatch|size_mismatch"')),
               legend: 'refused',
             },
           ],
           unit: 'short',
-          decimals: 0,
           thresholds: ['green', [1, 'red']],
           width: 3,
         }),

@@ -2,7 +2,9 @@ import type { DashboardSpec } from './frame.ts'
 import { bars, events, lines, number, states } from './panels.ts'
 import {
   answered,
+  count,
   lifetime,
+  share,
   pulls,
   rate,
   recent,
@@ -41,7 +43,7 @@ export const overview: DashboardSpec = {
             'Of the requests for images that were answered, the share that started no download at a registry. 80 % and more is usual once the images in use have been pulled; new images and a small cache lower it.',
           queries: [
             {
-              expr: `${sum(total(requests, pulls, spared))} / ${sum(total(requests, pulls, answered))}`,
+              expr: share(sum(total(requests, pulls, spared)), sum(total(requests, pulls, answered))),
               legend: 'hit rate',
             },
           ],
@@ -82,21 +84,19 @@ export const overview: DashboardSpec = {
           title: 'Pulls avoided',
           description:
             'Manifest requests that did not become a pull at the registry. Pulls are what Docker Hub and others limit, per account and hour.',
-          queries: [{ expr: sum(total('layover_upstream_pulls_avoided_total')), legend: 'avoided' }],
+          queries: [{ expr: count(total('layover_upstream_pulls_avoided_total')), legend: 'avoided' }],
           unit: 'short',
-          decimals: 0,
           thresholds: ['text', [1, 'green']],
           empty: 'none',
           width: 4,
           height: 5,
         }),
         number({
-          title: 'Pulls that survived an outage',
+          title: 'Survived an outage',
           description:
             'Pulls by tag that were answered from the cache because the registry could not answer: down, too slow, or over its limit. Without the cache each would have failed. Pulls by digest need no registry at all and are not counted here.',
-          queries: [{ expr: sum(total(requests, 'outcome="stale"')), legend: 'survived' }],
+          queries: [{ expr: count(total(requests, 'outcome="stale"')), legend: 'survived' }],
           unit: 'short',
-          decimals: 0,
           thresholds: ['text', [1, 'blue']],
           empty: 'none',
           width: 4,
@@ -161,10 +161,10 @@ export const overview: DashboardSpec = {
             'Of requests: the share that started no download. Of bytes: the share that did not come over the link to a registry. It falls when new images are rolled out, and rises again.',
           queries: [
             {
-              expr: `${sum(rate(requests, pulls, spared))} / ${sum(rate(requests, pulls, answered))}`,
+              expr: share(sum(rate(requests, pulls, spared)), sum(rate(requests, pulls, answered))),
               legend: 'requests',
             },
-            { expr: `clamp_min(1 - ${sum(rate(fetched))} / ${sum(rate(served, registries))}, 0)`, legend: 'bytes' },
+            { expr: `clamp_min(1 - ${share(sum(rate(fetched)), sum(rate(served, registries)))}, 0)`, legend: 'bytes' },
           ],
           unit: 'percentunit',
           min: 0,
@@ -232,7 +232,7 @@ export const overview: DashboardSpec = {
             'The share of requests for images that did not end in a server error (5xx). What does not exist, or may not be read, counts as answered. Clients that are refused fall back to the registry, if they are allowed to.',
           queries: [
             {
-              expr: `1 - (${sum(total('layover_responses_total', pulls, 'code=~"5.."'))} or vector(0)) / ${sum(total('layover_responses_total', pulls))}`,
+              expr: `1 - ${share(`(${sum(total('layover_responses_total', pulls, 'code=~"5.."'))} or vector(0))`, sum(total('layover_responses_total', pulls)))}`,
               legend: 'answered',
             },
           ],
@@ -252,12 +252,11 @@ export const overview: DashboardSpec = {
             },
           ],
           unit: 'short',
-          decimals: 0,
           thresholds: ['green', [1, 'orange']],
           width: 4,
         }),
         number({
-          title: 'First byte of a cached manifest',
+          title: 'First byte when cached',
           description:
             'The median time, in the chosen time, to the first byte of a manifest that is in the cache. A few milliseconds; more than 100 ms means that the instances are busy.',
           queries: [
@@ -297,7 +296,6 @@ export const overview: DashboardSpec = {
           description: 'Layers that come from a registry at this moment, each once, however many clients wait for it.',
           queries: [{ expr: sum(series('layover_fills_running')), legend: 'running' }],
           unit: 'short',
-          decimals: 0,
           thresholds: ['text'],
           width: 4,
         }),
@@ -344,7 +342,10 @@ export const overview: DashboardSpec = {
             'Requests for images that were answered with 5xx, as a share of all. Above 1 % for long: see the runbook of LayoverPullErrors.',
           queries: [
             {
-              expr: `${sum(rate('layover_responses_total', pulls, 'code=~"5.."'))} / ${sum(rate('layover_responses_total', pulls))}`,
+              expr: share(
+                sum(rate('layover_responses_total', pulls, 'code=~"5.."')),
+                sum(rate('layover_responses_total', pulls)),
+              ),
               legend: 'errors',
             },
           ],

@@ -47,7 +47,17 @@ export function totalQuantile(q: number, name: string, by: readonly string[], ..
 
 /** The mean of a histogram, recently. */
 export function mean(name: string, by: readonly string[], ...labels: readonly string[]): string {
-  return `${sum(rate(`${name}_sum`, ...labels), ...by)} / ${sum(rate(`${name}_count`, ...labels), ...by)}`
+  return share(sum(rate(`${name}_sum`, ...labels), ...by), sum(rate(`${name}_count`, ...labels), ...by))
+}
+
+/** A share of what there was; no answer where there was nothing. */
+export function share(part: string, whole: string): string {
+  return `${part} / (${whole} > 0)`
+}
+
+/** A count in whole numbers: Prometheus extrapolates increases. */
+export function count(inner: string, ...by: readonly string[]): string {
+  return `round(${sum(inner, ...by)})`
 }
 
 /** Totals since the first start. With Redis all replicas of a job tell the same ones, without it each instance tells its own. */

@@ -2,6 +2,8 @@ import type { DashboardSpec } from './frame.ts'
 import { bars, events, lines, rowsBy, states } from './panels.ts'
 import {
   answered,
+  count,
+  share,
   lifetime,
   max,
   min,
@@ -53,10 +55,13 @@ export const upstreams: DashboardSpec = {
               unit: 'short',
               mappings: stateMappings,
             },
-            { title: 'Requests', expr: sum(total(requests, configured), 'upstream'), unit: 'short' },
+            { title: 'Requests', expr: count(total(requests, configured), 'upstream'), unit: 'short' },
             {
               title: 'Hit rate',
-              expr: `${sum(total(requests, configured, pulls, spared), 'upstream')} / ${sum(total(requests, configured, pulls, answered), 'upstream')}`,
+              expr: share(
+                sum(total(requests, configured, pulls, spared), 'upstream'),
+                sum(total(requests, configured, pulls, answered), 'upstream'),
+              ),
               unit: 'percentunit',
               thresholds: ['orange', [0.5, 'yellow'], [0.8, 'green']],
             },
@@ -70,12 +75,12 @@ export const upstreams: DashboardSpec = {
             },
             {
               title: 'Pulls avoided',
-              expr: sum(total('layover_upstream_pulls_avoided_total', chosen), 'upstream'),
+              expr: count(total('layover_upstream_pulls_avoided_total', chosen), 'upstream'),
               unit: 'short',
             },
             {
               title: 'Failed downloads',
-              expr: sum(total('layover_fills_total', chosen, 'outcome="failed"'), 'upstream'),
+              expr: count(total('layover_fills_total', chosen, 'outcome="failed"'), 'upstream'),
               unit: 'short',
               thresholds: ['green', [1, 'orange'], [100, 'red']],
             },
@@ -130,7 +135,10 @@ export const upstreams: DashboardSpec = {
           description: 'Of answered requests for images, the share that started no download.',
           queries: [
             {
-              expr: `${sum(rate(requests, configured, pulls, spared), 'upstream')} / ${sum(rate(requests, configured, pulls, answered), 'upstream')}`,
+              expr: share(
+                sum(rate(requests, configured, pulls, spared), 'upstream'),
+                sum(rate(requests, configured, pulls, answered), 'upstream'),
+              ),
               legend: '{{upstream}}',
             },
           ],
@@ -145,7 +153,7 @@ export const upstreams: DashboardSpec = {
             'What the traffic to clients would have cost on this link, less what the link cost. What Layover itself causes belongs to no registry and is on the overview. No data is fine: then this registry’s link has no price.',
           queries: [
             {
-              expr: `${sum(rate('layover_savings_gross_money_total', chosen), 'upstream', 'link', 'currency')} * 3600 * on (upstream) group_left () (1 - ${sum(rate(fetched, configured), 'upstream')} / ${sum(rate(served, configured), 'upstream')})`,
+              expr: `${sum(rate('layover_savings_gross_money_total', chosen), 'upstream', 'link', 'currency')} * 3600 * on (upstream) group_left () (1 - ${share(sum(rate(fetched, configured), 'upstream'), sum(rate(served, configured), 'upstream'))})`,
               legend: '{{upstream}} by {{link}}, {{currency}}',
             },
           ],

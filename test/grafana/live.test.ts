@@ -40,7 +40,7 @@ const mayBeZero = new Set([
   'Client connections',
   'Connections and clients that left',
   'Downloads running',
-  'Instances out of reach',
+  'Instances down',
   'Redis out of reach of',
   'Running',
   'Uploads that wait',
