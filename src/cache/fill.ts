@@ -93,7 +93,8 @@ export class Fill {
 
   /** False when a reader that starts at byte 0 can no longer be served from this download. */
   get joinable(): boolean {
-    if (this.#failure !== undefined || this.#abort.signal.aborted) return false
+    // Once over, its file is being closed, and what was published is in the store (F-21).
+    if (this.#over || this.#failure !== undefined || this.#abort.signal.aborted) return false
     return this.#landing.isWhole
   }
 

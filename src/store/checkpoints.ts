@@ -73,8 +73,10 @@ export class Checkpoints {
 
   /** Call after each commit. Asks the worker where the log has grown enough; costs a few microseconds where it has not. */
   committed(): void {
+    // Not while a checkpoint runs: telling the backlog takes the same lock, and a checkpoint that finds it taken moves nothing.
+    if (this.#lost || this.#ending || Atomics.load(this.#state, 0) !== idle) return
     const log = this.#logToMove()
-    if (log === undefined || this.#lost || this.#ending || Atomics.load(this.#state, 0) !== idle) return
+    if (log === undefined) return
     this.#askedAt = log
     try {
       this.#worker ??= this.#start()

@@ -383,6 +383,56 @@ describe('joining a fill', () => {
     expect(upstream.requests).toHaveLength(1)
   })
 
+  it('F-21: published and just being closed, it is opened from the store, not from the file that goes away', async () => {
+    const closing = Promise.withResolvers<void>()
+    const close = Promise.withResolvers<void>()
+    // Longer than what stays in memory.
+    const length = 4 * 1024 * kib
+    const { blobs, bytes, digest, body, first, upstream } = await begun({
+      length,
+      wrap: ({ store, spool }) => {
+        const inner = new WeakMap<SpoolFile, SpoolFile>()
+        return {
+          store: {
+            open: wanted => store.open(wanted),
+            size: wanted => store.size(wanted),
+            delete: wanted => store.delete(wanted),
+            publish: (wanted, size, file) => store.publish(wanted, size, inner.get(file) ?? file),
+          },
+          spool: {
+            create: async expected => {
+              const file = await spool.create(expected)
+              if (!file) return undefined
+              const outer: SpoolFile = {
+                path: file.path,
+                write: file.write.bind(file),
+                read: file.read.bind(file),
+                discard: () => file.discard(),
+                close: async () => {
+                  closing.resolve()
+                  await close.promise
+                  await file.close()
+                },
+              }
+              inner.set(outer, file)
+              return outer
+            },
+          },
+        }
+      },
+    })
+    const reading = readAll(first)
+    body.send(bytes.subarray(64 * kib))
+    body.end()
+    expect((await reading).equals(bytes)).toBe(true)
+    await closing.promise
+    const late = await blobs.open(target, digest)
+    expect(late.outcome).toBe('hit')
+    expect((await readAll(late)).equals(bytes)).toBe(true)
+    close.resolve()
+    expect(upstream.requests).toHaveLength(1)
+  })
+
   it('F-27: a blob that is verified and not yet published counts as one that is here', async () => {
     const gate = gated()
     const { blobs, bytes, digest, body, first } = await begun(gate.options)

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { freePorts } from '../fakes/redis.ts'
+import { freePorts } from '../fakes/ports.ts'
 import { serve } from './process.ts'
 
 let cwd = ''

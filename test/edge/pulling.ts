@@ -129,7 +129,7 @@ export async function untilStored(layover: TestLayover, blobs = 1): Promise<void
 }
 
 /** What `look` gives as soon as it gives something. For what happens in another turn and reports itself nowhere. */
-export async function eventually<T>(look: () => T | undefined | Promise<T | undefined>, withinMs = 5_000): Promise<T> {
+export async function eventually<T>(look: () => T | undefined | Promise<T | undefined>, withinMs = 20_000): Promise<T> {
   const deadline = performance.now() + withinMs
   for (;;) {
     const seen = await look()

@@ -10,6 +10,9 @@ export type RawResponse = {
   readonly ending: 'fin' | 'reset' | 'open'
 }
 
+/** Longer than a busy machine stands still: who waits for so long waits for something that does not come. */
+const unhurriedMs = 20_000
+
 /**
  * Sends bytes as they are and collects what comes back until the other side ends the connection, `enough` says so, or `timeoutMs` passed.
  * For what an HTTP client would hide: framing, two answers on one socket, how a connection ends.
@@ -17,7 +20,7 @@ export type RawResponse = {
 export function exchangeRaw(
   port: number,
   request: string,
-  { enough, timeoutMs = 5_000 }: { enough?: (received: Buffer) => boolean; timeoutMs?: number } = {},
+  { enough, timeoutMs = unhurriedMs }: { enough?: (received: Buffer) => boolean; timeoutMs?: number } = {},
 ): Promise<{ bytes: Buffer; ending: RawResponse['ending'] }> {
   return new Promise(resolve => {
     const socket = connect(port, '127.0.0.1')
@@ -38,7 +41,10 @@ export function exchangeRaw(
   })
 }
 
-/** One GET, HEAD, … on a connection of its own (`Connection: close` unless headers say otherwise). */
+/**
+ * One GET, HEAD, … on a connection of its own (`Connection: close` unless headers say otherwise). Rejects when the connection does not end, unless
+ * `timeoutMs` says for how long to look: a body that is short for want of time must not pass for one that was cut.
+ */
 export async function rawRequest(
   port: number,
   target: string,
@@ -55,6 +61,8 @@ export async function rawRequest(
     `${method} ${target} HTTP/1.1\r\n${head.join('')}\r\n`,
     timeoutMs === undefined ? {} : { timeoutMs },
   )
+  if (ending === 'open' && timeoutMs === undefined)
+    throw new Error(`${method} ${target}: no end after ${unhurriedMs / 1000} s and ${bytes.length} bytes`)
   return { ...parseResponse(bytes), ending }
 }
 

@@ -1,12 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import type { RedisConfig, RedisEndpoint } from '../../src/config/config.ts'
+import { freePorts } from './ports.ts'
 
 /** A real redis-server on a loopback port of its own, without persistence. */
 export class RedisServer {
@@ -187,22 +187,4 @@ export async function until(isSo: () => Promise<boolean> | boolean, withinMs = 1
     await pause(20)
   }
   throw new Error(`it did not come to be so within ${withinMs} ms`, { cause: last })
-}
-
-/** Ports that were free a moment ago, all different. */
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer().listen(0, '127.0.0.1')
-      await once(server, 'listening')
-      return server
-    }),
-  )
-  return Promise.all(
-    servers.map(async server => {
-      const address = server.address()
-      await new Promise(resolve => server.close(resolve))
-      return typeof address === 'object' && address !== null ? address.port : 0
-    }),
-  )
 }

@@ -1,9 +1,11 @@
 import { execFile } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { describe, expect, it, onTestFailed, onTestFinished, vi } from 'vitest'
 import { FakeClock } from '../fakes/clock.ts'
@@ -213,6 +215,35 @@ describe('the process', () => {
     })
   })
 
+  it('F-39: it stands still for longer than upstream may be silent, and goes on: right bytes, one download, nothing left behind', async () => {
+    const { registry, layover, port } = await startProcess({}, { upstream: { timeouts: { idle: '1s' } } })
+    const bytes = pseudoRandomBytes(8 * mib, 'F-39')
+    const digest = registry.addBlobTo(repository, bytes)
+    const gate = registry.gate({ ...blobs, afterBytes: 100 * kib })
+    const clients = [1, 2, 3].map(() => rawRequest(port, blobPath(digest), { timeoutMs: 20_000 }))
+    await reachedBy(Promise.race(clients), gate)
+    process.kill(layover.pid(), 'SIGSTOP')
+    gate.release()
+    // Twice the time that upstream may be silent, which is what the clocks of the process see at once when it goes on.
+    await sleep(2_000)
+    process.kill(layover.pid(), 'SIGCONT')
+    for (const response of await Promise.all(clients)) expect(completeBody(response)?.equals(bytes)).toBe(true)
+    await vi.waitFor(async () =>
+      expect((await rawRequest(port, blobPath(digest))).headers['cache-status']).toMatch(/hit/),
+    )
+  })
+
+  it('F-40: with a heap of 64 MiB, many times as much is downloaded and read at once', async () => {
+    const { registry, layover, port } = await startProcess({}, { env: { NODE_OPTIONS: '--max-old-space-size=64' } })
+    const images = Array.from({ length: 16 }, (_, index) => pseudoRandomBytes(12 * mib, `F-40 ${index}`))
+    const digests = images.map(bytes => registry.addBlobTo(repository, bytes))
+    const before = await residentBytes(layover)
+    const pulls = digests.flatMap(digest => [1, 2].map(() => digestOfAnswer(port, blobPath(digest))))
+    expect(await Promise.all(pulls)).toEqual(digests.flatMap(digest => [digest, digest]))
+    // 192 MiB came in and went out twice.
+    expect((await peakBytes(layover)) - before).toBeLessThan(160 * mib)
+  })
+
   it('F-41: SIGTERM: not ready, no new clients, running answers finish, exit', async () => {
     const { registry, layover, port } = await startProcess({ drain: '20s' })
     const bytes = pseudoRandomBytes(mib, 'F-41')
@@ -284,14 +315,21 @@ async function smallDisk(): Promise<{ path: string; maxBytes: number }> {
   return { path, maxBytes: mounted ? 1024 * mib : 16 * mib }
 }
 
+type ProcessOptions = {
+  readonly upstream?: Readonly<Record<string, unknown>>
+  readonly env?: Readonly<Record<string, string>>
+}
+
 async function startProcess(
   settings: Record<string, unknown> = {},
+  { upstream = {}, env = {} }: ProcessOptions = {},
 ): Promise<{ registry: FakeRegistry; layover: LayoverProcess; port: number }> {
   const registry = await startFakeRegistry()
   onTestFinished(() => registry.stop())
   const layover = await startLayoverProcess({
-    upstreams: { [upstreamName]: { url: registry.url, insecure: true, default: true } },
+    upstreams: { [upstreamName]: { url: registry.url, insecure: true, default: true, ...upstream } },
     settings,
+    env,
   })
   onTestFinished(() => layover.close())
   // What the process had to say belongs to what failed.
@@ -345,6 +383,19 @@ function resetAfterFirstBytes(port: number, path: string, headers = ''): Promise
     })
     socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\n${headers}\r\n`)
   })
+}
+
+/** Reads an answer and keeps none of it. */
+async function digestOfAnswer(port: number, path: string): Promise<string> {
+  const answer = await fetch(`http://127.0.0.1:${port}${path}`)
+  const hash = createHash('sha256')
+  for await (const chunk of answer.body ?? []) hash.update(chunk)
+  return `sha256:${hash.digest('hex')}`
+}
+
+async function peakBytes(layover: LayoverProcess): Promise<number> {
+  const status = await readFile(`/proc/${layover.pid()}/status`, 'utf8')
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1]) * kib
 }
 
 async function residentBytes(layover: LayoverProcess): Promise<number> {

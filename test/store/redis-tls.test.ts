@@ -6,7 +6,8 @@ import { systemClock } from '../../src/clock.ts'
 import type { RedisConfig } from '../../src/config/config.ts'
 import { openRedisMetadata, type RedisMetadataStore } from '../../src/store/redis-metadata.ts'
 import { makeAuthority } from '../fakes/certificates.ts'
-import { freePorts, redisConfig, RedisServer } from '../fakes/redis.ts'
+import { freePorts } from '../fakes/ports.ts'
+import { redisConfig, RedisServer } from '../fakes/redis.ts'
 import { recordingObserver } from './opened.ts'
 
 /** Gives the port that speaks TLS, and the authority's certificate. */

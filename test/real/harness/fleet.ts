@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import type { Digest } from '../../../src/oci/digest.ts'
 import { RedisServer } from '../../fakes/redis.ts'
 import { type LayoverProcess, startLayoverProcess } from './layover.ts'
-import { freePort, scratch } from './process.ts'
+import { freePort } from '../../fakes/ports.ts'
+import { scratch } from './process.ts'
 
 /** Replicas of one cache on one Redis, each with its own disk. */
 export type LayoverFleet = {

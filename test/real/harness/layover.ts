@@ -1,7 +1,8 @@
 import { writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { request } from 'undici'
-import { freePort, type Running, scratch, start } from './process.ts'
+import { freePort } from '../../fakes/ports.ts'
+import { type Running, scratch, start } from './process.ts'
 
 const main = resolve(import.meta.dirname, '../../../src/main.ts')
 

@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createServer } from 'node:net'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -112,17 +111,6 @@ export async function until(condition: () => boolean | Promise<boolean>, limitMs
       throw new Error(`it did not become true within ${limitMs} ms: ${condition.toString()}`)
     await delay(20)
   }
-}
-
-/** A port on 127.0.0.1 that nobody listens on now: for programs that cannot report which port they took. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
 }
 
 /** A directory of its own directly under the system's temporary one (socket paths are short), and how to remove it. */

@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import { Agent, request } from 'undici'
 import type { Content, Image } from '../../../src/cli/image.ts'
 import type { Authority } from './authority.ts'
-import { freePort, scratch, start, until } from './process.ts'
+import { freePort } from '../../fakes/ports.ts'
+import { scratch, start, until } from './process.ts'
 import type { TokenServer } from './token-server.ts'
 
 /** One line of the registry's own access log. */
