@@ -3,7 +3,8 @@ import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { freePorts, until } from './redis.ts'
+import { freePort } from './ports.ts'
+import { until } from './redis.ts'
 
 export type ScrapeTarget = {
   readonly job: string
@@ -35,7 +36,7 @@ export class PrometheusServer {
 
   /** `rules`: absolute paths of rule files. Resolves when it answers. */
   static async start(targets: readonly ScrapeTarget[], rules: readonly string[] = []): Promise<PrometheusServer> {
-    const [port = 0] = await freePorts(1)
+    const port = await freePort()
     const directory = mkdtempSync(join(tmpdir(), 'layover-prometheus-'))
     const config = join(directory, 'prometheus.json')
     // YAML is a superset of JSON.
