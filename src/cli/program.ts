@@ -5,6 +5,7 @@ import { clientNames } from './mirror/client.ts'
 import type { MirrorCommandOptions } from './mirror.ts'
 import { addConfigOptions, type ConfigOptions } from './options.ts'
 import type { ReindexCommandOptions } from './reindex.ts'
+import type { StatsOptions } from './stats.ts'
 import type { Terminal } from './terminal.ts'
 import { describeVersion } from './version.ts'
 
@@ -44,6 +45,7 @@ function buildProgram(terminal: Terminal, done: (code: number) => void): Command
   addDoctor(program, terminal, done)
   addDemo(program, terminal, done)
   addReindex(program, terminal, done)
+  addStats(program, terminal, done)
   addVersion(program, terminal)
   return program
 }
@@ -54,6 +56,7 @@ Examples:
   layover serve --listen :5000 --max-bytes 200GiB
   layover config init && layover config check       start a configuration file, look it over
   layover mirror containerd --url http://cache:5000 what to write on the nodes
+  layover stats --last 30d                          what a running one has saved
   layover demo                                      see it work, without any cluster
 
 Exit codes: 0 ok; 1 configuration or usage, or not healthy (healthcheck); 2 failed while running; 3 the demo broke a promise.
@@ -149,6 +152,25 @@ Replicas may serve meanwhile; they also bring back by themselves what they are a
     .action(async (options: ReindexCommandOptions) => {
       const { reindexRedis } = await import('./reindex.ts')
       done(await reindexRedis(options, terminal))
+    })
+}
+
+const addStats: Add = (program, terminal, done) => {
+  addConfigOptions(program.command('stats').description('print what a running Layover has saved'), ['admin'])
+    .option('--url <url>', 'ask this admin address instead of the configured one, such as http://127.0.0.1:5001')
+    .option('--last <duration>', 'only of the last hours or days, such as 24h or 30d')
+    .option('--since <date>', 'only since a date, such as 2026-11-01')
+    .option('--json', 'as one JSON object')
+    .addHelpText(
+      'after',
+      `
+Without a period: since the totals began. Figures are kept by hour for three days, then by day for a year, then by month; a period begins with the
+hour, day or month that its first moment lies in. Replicas with one Redis tell what all of them saved. docs/savings.md has the arithmetic.
+`,
+    )
+    .action(async (options: StatsOptions) => {
+      const { stats } = await import('./stats.ts')
+      done(await stats(options, terminal))
     })
 }
 

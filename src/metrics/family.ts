@@ -4,6 +4,7 @@ export type Cell = { value: number }
 /** What a metric gives to the exposition: its help, its type, and one line for each series. */
 export interface Exposed {
   readonly name: string
+  readonly labels: readonly string[]
   text(): string
 }
 
@@ -25,13 +26,13 @@ type Series<Label extends string> = Cell & {
  */
 export class Family<Label extends string> implements Exposed {
   readonly name: string
+  readonly labels: readonly Label[]
   readonly #head: string
-  readonly #labels: readonly Label[]
   readonly #series = new Map<string, Series<Label>>()
 
   constructor(type: 'counter' | 'gauge', { name, help, labels }: FamilyOptions<Label>) {
     this.name = name
-    this.#labels = labels
+    this.labels = labels
     this.#head = headOf(name, help, type)
   }
 
@@ -40,11 +41,11 @@ export class Family<Label extends string> implements Exposed {
     const key = keyOf(values)
     const known = this.#series.get(key)
     if (known) return known
-    const labels = Object.fromEntries(this.#labels.map((label, at) => [label, values[at] ?? ''])) as Record<
+    const labels = Object.fromEntries(this.labels.map((label, at) => [label, values[at] ?? ''])) as Record<
       Label,
       string
     >
-    const series = { value: 0, labels, written: writtenLabels(this.#labels, values) }
+    const series = { value: 0, labels, written: writtenLabels(this.labels, values) }
     this.#series.set(key, series)
     return series
   }
@@ -53,7 +54,7 @@ export class Family<Label extends string> implements Exposed {
   sum(where?: Readonly<Partial<Record<Label, string>>>): number {
     let sum = 0
     for (const { labels, value } of this.#series.values())
-      if (this.#labels.every(label => where?.[label] === undefined || where[label] === labels[label])) sum += value
+      if (this.labels.every(label => where?.[label] === undefined || where[label] === labels[label])) sum += value
     return sum
   }
 

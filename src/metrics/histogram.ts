@@ -8,14 +8,14 @@ export type HistogramOptions<Label extends string> = FamilyOptions<Label> & {
 /** One metric of distributions. As with {@link Family}, labels are resolved once and an observation is two additions and a short search. */
 export class Histogram<Label extends string> implements Exposed {
   readonly name: string
+  readonly labels: readonly Label[]
   readonly #head: string
-  readonly #labels: readonly Label[]
   readonly #bounds: readonly number[]
   readonly #series = new Map<string, Distribution>()
 
   constructor({ name, help, labels, buckets }: HistogramOptions<Label>) {
     this.name = name
-    this.#labels = labels
+    this.labels = labels
     this.#bounds = buckets
     this.#head = headOf(name, help, 'histogram')
   }
@@ -25,7 +25,7 @@ export class Histogram<Label extends string> implements Exposed {
     const key = keyOf(values)
     const known = this.#series.get(key)
     if (known) return known
-    const created = new Distribution(this.name, this.#bounds, [this.#labels, values])
+    const created = new Distribution(this.name, this.#bounds, [this.labels, values])
     this.#series.set(key, created)
     return created
   }

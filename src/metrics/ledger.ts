@@ -35,10 +35,12 @@ export class Ledger {
   #stored: TotalsRead = { began: undefined, entries: [] }
   #leads = false
   #isFailing = false
+  readonly #began: number
   #flushing: Promise<void> | undefined
 
   constructor(options: LedgerOptions) {
     this.#options = options
+    this.#began = options.clock.now()
     this.#timer = setInterval(() => void this.flush(), options.everyMs ?? 2_000).unref()
   }
 
@@ -89,7 +91,10 @@ export class Ledger {
     const batch = (this.#pending ??= this.#nextBatch())
     if (!batch) return
     await this.#options.totals.add(batch)
-    this.#stored = { began: this.#stored.began ?? batch.at, entries: withBatch('months', this.#stored.entries, batch) }
+    this.#stored = {
+      began: this.#stored.began ?? batch.began,
+      entries: withBatch('months', this.#stored.entries, batch),
+    }
     this.#pending = undefined
   }
 
@@ -98,7 +103,7 @@ export class Ledger {
     const amounts = grown(this.#counted, current)
     if (amounts.size === 0) return undefined
     this.#counted = new Map(current)
-    return { number: ++this.#number, at: this.#options.clock.now(), amounts }
+    return { number: ++this.#number, began: this.#began, at: this.#options.clock.now(), amounts }
   }
 
   #withNew(span: Span, entries: readonly TotalsEntry[]): readonly TotalsEntry[] {

@@ -29,7 +29,7 @@ const beganField = 'began'
 
 /**
  * All keys have one hash tag, so they lie in one slot. KEYS: months, days, hours, last batch of this writer.
- * ARGV: number, epoch ms, month, day, hour, TTL of days, of hours, of the writer, then names and amounts.
+ * ARGV: number, when counting began, month, day, hour, TTL of days, of hours, of the writer, then names and amounts.
  * Whatever else lies under a key is no figure and goes. Gives -1, and adds nothing, when the months are gone and `ARGV[9]` asks to be told.
  */
 const addScript = `
@@ -116,13 +116,13 @@ export class RedisTotals implements Totals {
     }
   }
 
-  #add({ number, at, amounts }: TotalsBatch, tellWhenGone: boolean): Promise<unknown> {
+  #add({ number, began, at, amounts }: TotalsBatch, tellWhenGone: boolean): Promise<unknown> {
     const { hours, days, months } = periodsOf(at)
     const keys = [this.#keys.months, this.#keys.days(months), this.#keys.hours(days), this.#keys.writer(this.#life)]
     const ttls = [keptMs.days + 31 * dayMs, keptMs.hours + dayMs, writerTtlMs]
     const pairs = [...amounts].flatMap(([name, amount]) => [name, exact(amount)])
     return this.#connection.run('write', commands =>
-      commands.eval(addScript, 4, ...keys, number, at, months, days, hours, ...ttls, tellWhenGone ? 1 : 0, ...pairs),
+      commands.eval(addScript, 4, ...keys, number, began, months, days, hours, ...ttls, tellWhenGone ? 1 : 0, ...pairs),
     )
   }
 

@@ -17,11 +17,11 @@ export class SqliteTotals implements Totals {
     this.#statements = prepare(sqlite)
   }
 
-  async add({ number, at, amounts }: TotalsBatch): Promise<void> {
+  async add({ number, began, at, amounts }: TotalsBatch): Promise<void> {
     if (number <= this.#last) return
     const { hours, days, months } = periodsOf(at)
     this.#sqlite.transaction(() => {
-      this.#statements.begin.run(at)
+      this.#statements.begin.run(began)
       for (const [name, amount] of amounts)
         for (const period of [hours, days, months]) this.#statements.add.run(period, name, amount)
       if (days !== this.#prunedOn) this.#prune(at)

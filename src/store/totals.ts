@@ -19,6 +19,8 @@ export type Span = 'hours' | 'days' | 'months'
 export type TotalsBatch = {
   /** Larger than that of every other batch of this process. */
   readonly number: number
+  /** Epoch milliseconds: when this process began to count. That of the first batch is when the totals began. */
+  readonly began: number
   /** Epoch milliseconds: in which hour, day and month it counts. */
   readonly at: number
   /** By name; a name has no spaces at its ends and no line breaks. Whole numbers below 2^53 stay exact. */
@@ -26,7 +28,7 @@ export type TotalsBatch = {
 }
 
 export type TotalsRead = {
-  /** When the first batch was added; undefined: none was. */
+  /** When the process began to count that added the first batch; undefined: none was added. */
   readonly began: number | undefined
   readonly entries: readonly TotalsEntry[]
 }

@@ -97,7 +97,8 @@ class RegistryClient implements Upstream {
       clock,
       observer,
     })
-    const shared = { config, transport: this.#transport, tokens, clock }
+    const onDiscarded = (kind: UpstreamKind, bytes: number): void => observer.upstreamBytes(config.name, kind, bytes)
+    const shared = { config, transport: this.#transport, tokens, clock, onDiscarded }
     this.#sources = [
       new Source({ ...shared, url: config.url, onState: state => observer.upstreamState(config.name, state) }),
       ...config.mirrors.map(url => new Source({ ...shared, url })),
@@ -268,7 +269,7 @@ class RegistryClient implements Upstream {
       const ranged = call.headers.range !== undefined
       const refusal = refusalOf(this.name, answer, { ranged, now: this.#clock.now() })
       if (refusal === undefined) return answer
-      discard(answer)
+      discard(answer, bytes => this.#observer.upstreamBytes(this.name, call.kind, bytes))
       throw refusal
     } catch (error) {
       if (error instanceof UpstreamError && error.status === undefined) outcome = error.reason
@@ -328,7 +329,8 @@ class RegistryClient implements Upstream {
     try {
       return await this.#request(source, call, answer => {
         // Destroyed, not read: an upstream that ignores ranges would send all of it.
-        answer.body.on('error', () => {}).destroy()
+        if (answer.status === 206) discard(answer, bytes => this.#observer.upstreamBytes(this.name, 'blob', bytes))
+        else answer.body.on('error', () => {}).destroy()
         const range = parseContentRange(headerOf(answer, 'content-range'))
         return Promise.resolve({ size: answer.status === 206 ? range?.size : lengthOf(answer) })
       })

@@ -27,8 +27,13 @@ export function describeTotals(name: string, open: OpenTotals): void {
 
     it('adds up by hour, by day and by month in UTC, and remembers when it began', async () => {
       const totals = await fresh(at + hour)
-      await totals.add({ number: 1, at, amounts: amounts({ 'served docker.io': 10, 'fetched docker.io': 4 }) })
-      await totals.add({ number: 2, at: at + hour, amounts: amounts({ 'served docker.io': 5 }) })
+      await totals.add({
+        number: 1,
+        began: at,
+        at,
+        amounts: amounts({ 'served docker.io': 10, 'fetched docker.io': 4 }),
+      })
+      await totals.add({ number: 2, began: at + hour, at: at + hour, amounts: amounts({ 'served docker.io': 5 }) })
       expect(await read(totals, 'months')).toEqual([
         { period: '2026-11', name: 'fetched docker.io', amount: 4 },
         { period: '2026-11', name: 'served docker.io', amount: 15 },
@@ -48,7 +53,7 @@ export function describeTotals(name: string, open: OpenTotals): void {
     it('gives the periods from the one on that holds a moment', async () => {
       const totals = await fresh(at)
       for (const [number, before] of [70 * day, 40 * day, 2 * day, day, 0].entries())
-        await totals.add({ number: number + 1, at: at - before, amounts: amounts({ a: 1 }) })
+        await totals.add({ number: number + 1, began: at, at: at - before, amounts: amounts({ a: 1 }) })
       expect((await read(totals, 'days', at - day)).map(({ period }) => period)).toEqual(['2026-11-27', '2026-11-28'])
       expect((await read(totals, 'hours', at - day)).map(({ period }) => period)).toEqual([
         '2026-11-27T16',
@@ -69,10 +74,10 @@ export function describeTotals(name: string, open: OpenTotals): void {
 
     it('counts a batch once, however often it is given', async () => {
       const totals = await fresh()
-      const batch = { number: 1, at, amounts: amounts({ a: 7 }) }
+      const batch = { number: 1, began: at, at, amounts: amounts({ a: 7 }) }
       await totals.add(batch)
       await totals.add(batch)
-      await totals.add({ number: 2, at, amounts: amounts({ a: 1 }) })
+      await totals.add({ number: 2, began: at, at, amounts: amounts({ a: 1 }) })
       await totals.add(batch)
       expect(await read(totals, 'months')).toEqual([{ period: '2026-11', name: 'a', amount: 8 }])
     })
@@ -80,8 +85,8 @@ export function describeTotals(name: string, open: OpenTotals): void {
     it('keeps bytes exact where floating point still can, and halves', async () => {
       const totals = await fresh()
       const large = 2 ** 52
-      await totals.add({ number: 1, at, amounts: amounts({ bytes: large, hours: 0.5 }) })
-      await totals.add({ number: 2, at, amounts: amounts({ bytes: 1, hours: 0.25 }) })
+      await totals.add({ number: 1, began: at, at, amounts: amounts({ bytes: large, hours: 0.5 }) })
+      await totals.add({ number: 2, began: at, at, amounts: amounts({ bytes: 1, hours: 0.25 }) })
       expect(await read(totals, 'months')).toEqual([
         { period: '2026-11', name: 'bytes', amount: large + 1 },
         { period: '2026-11', name: 'hours', amount: 0.75 },
@@ -91,10 +96,10 @@ export function describeTotals(name: string, open: OpenTotals): void {
     it('outlives the process, which counts its batches from 1 again', async () => {
       const reopen = await open(() => at)
       const first = await reopen()
-      await first.add({ number: 1, at, amounts: amounts({ a: 2 }) })
-      await first.add({ number: 2, at, amounts: amounts({ a: 2 }) })
+      await first.add({ number: 1, began: at, at, amounts: amounts({ a: 2 }) })
+      await first.add({ number: 2, began: at, at, amounts: amounts({ a: 2 }) })
       const second = await reopen()
-      await second.add({ number: 1, at: at + 1, amounts: amounts({ a: 3 }) })
+      await second.add({ number: 1, began: at + 1, at: at + 1, amounts: amounts({ a: 3 }) })
       expect(await read(second, 'months')).toEqual([{ period: '2026-11', name: 'a', amount: 7 }])
       expect((await second.read('months')).began).toBe(at)
     })

@@ -21,7 +21,7 @@ afterAll(() => Promise.all([single, ...cluster].map(server => server?.stop())))
 
 const clockAt = (now: () => number): Clock => ({ now, monotonic: now })
 const at = Date.UTC(2026, 10, 28, 16, 20)
-const batch = (number: number, amount: number) => ({ number, at, amounts: new Map([['a', amount]]) })
+const batch = (number: number, amount: number) => ({ number, began: at, at, amounts: new Map([['a', amount]]) })
 
 async function totalsOn(config: RedisConfig, now: () => number = () => at): Promise<Totals> {
   const connection = new RedisConnection({ config, observer: silentObserver })
@@ -57,9 +57,9 @@ describe('totals in SQLite', () => {
   it('forgets hours after days, and days after a year, and never months', async () => {
     const { totals } = await opened()
     const day = 86_400_000
-    await totals.add({ number: 1, at: at - 500 * day, amounts: new Map([['a', 1]]) })
-    await totals.add({ number: 2, at: at - 10 * day, amounts: new Map([['a', 2]]) })
-    await totals.add({ number: 3, at, amounts: new Map([['a', 4]]) })
+    await totals.add({ number: 1, began: at, at: at - 500 * day, amounts: new Map([['a', 1]]) })
+    await totals.add({ number: 2, began: at, at: at - 10 * day, amounts: new Map([['a', 2]]) })
+    await totals.add({ number: 3, began: at, at, amounts: new Map([['a', 4]]) })
     const periods = async (span: 'hours' | 'days' | 'months') =>
       (await totals.read(span)).entries.map(({ period }) => period)
     expect(await periods('hours')).toEqual(['2026-11-28T16'])
