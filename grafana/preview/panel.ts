@@ -38,7 +38,7 @@ export type Override = {
   readonly properties: readonly { readonly id: string; readonly value?: unknown }[]
 }
 
-export type Dashboard = { readonly title: string; readonly description: string; readonly panels: readonly Panel[] }
+export type Dashboard = { readonly title: string; readonly panels: readonly Panel[] }
 
 /** One line, bar or number of a panel. */
 export type Series = {

@@ -1,7 +1,7 @@
 import type { DashboardSpec } from './frame.ts'
 import { events, lines, number, states } from './panels.ts'
 import { count, share, max, mean, min, pulls, quantile, rate, recent, series, sum, total } from './promql.ts'
-import { stateMappings } from './upstream-states.ts'
+import { outcomeColours, stateMappings } from './words.ts'
 
 const firstByte = 'layover_time_to_first_byte_seconds'
 const onlyRedis = 'No data is fine: then there is no Redis.'
@@ -125,6 +125,7 @@ export const operations: DashboardSpec = {
           queries: [{ expr: sum(rate('layover_requests_total'), 'outcome'), legend: '{{outcome}}' }],
           unit: 'reqps',
           min: 0,
+          colours: outcomeColours,
           stacked: true,
           width: 8,
         }),

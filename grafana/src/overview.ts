@@ -15,7 +15,7 @@ import {
   total,
   totalQuantile,
 } from './promql.ts'
-import { stateMappings } from './upstream-states.ts'
+import { outcomeColours, stateMappings } from './words.ts'
 
 const served = 'layover_served_bytes_total'
 const fetched = 'layover_upstream_bytes_total'
@@ -306,16 +306,7 @@ export const overview: DashboardSpec = {
           queries: [{ expr: sum(rate(requests, registries), 'outcome'), legend: '{{outcome}}' }],
           unit: 'reqps',
           min: 0,
-          colours: {
-            hit: 'green',
-            joined: 'light-green',
-            revalidated: 'blue',
-            redirected: 'light-blue',
-            fill: 'yellow',
-            stale: 'purple',
-            denied: 'orange',
-            error: 'red',
-          },
+          colours: outcomeColours,
           width: 12,
           stacked: true,
         }),

@@ -17,7 +17,7 @@ import {
   total,
   totalQuantile,
 } from './promql.ts'
-import { stateMappings } from './upstream-states.ts'
+import { stateMappings } from './words.ts'
 
 const chosen = 'upstream=~"$upstream"'
 // The dashboard is about registries; what belongs to none is on the others.

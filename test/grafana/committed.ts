@@ -1,25 +1,16 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { parse } from 'yaml'
+import type { Panel as DrawnPanel } from '../../grafana/preview/panel.ts'
 
-export type Target = {
-  readonly refId: string
-  readonly expr: string
-  readonly instant?: boolean
-  readonly format?: string
-}
+export type { Target } from '../../grafana/preview/panel.ts'
 
-export type Panel = {
+export type Panel = Omit<DrawnPanel, 'panels'> & {
   readonly id: number
-  readonly type: string
-  readonly title: string
   readonly description?: string
-  readonly gridPos: { readonly x: number; readonly y: number; readonly w: number; readonly h: number }
   readonly datasource?: { readonly uid?: string }
-  readonly targets?: readonly Target[]
   readonly collapsed?: boolean
   readonly panels?: readonly Panel[]
-  readonly fieldConfig?: { readonly defaults: { readonly unit?: string; readonly noValue?: string } }
 }
 
 export type Variable = {

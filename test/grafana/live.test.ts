@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { substitute } from '../../grafana/preview/evaluate.ts'
+import { drawDashboard } from '../../grafana/preview/draw.ts'
+import { evaluate, substitute } from '../../grafana/preview/evaluate.ts'
 import { type Answered, PrometheusServer } from '../fakes/prometheus.ts'
 import { dashboards, panelsOf, rules, rulesFile, type Target } from './committed.ts'
 import { type Replicas, startReplicas } from './replicas.ts'
@@ -67,6 +68,16 @@ describe.each([...dashboards])('%s', (_file, dashboard) => {
           empty.push(`${title} ${target.refId}: ${target.expr}`)
       }
     expect(empty).toEqual([])
+  })
+
+  test('its preview shows something in every panel', async () => {
+    const windows = { rateInterval: '30m', range: '30m' }
+    const drawn = drawDashboard(dashboard, await evaluate(dashboard, prometheus, windows), {
+      from: prometheus.startedAt / 1000,
+      to: Date.now() / 1000,
+    })
+    expect(drawn.match(/<section class="(?!row)/g)?.length).toBe(panelsOf(dashboard).length)
+    expect(drawn.match(/class="none"|NaN|undefined/g)).toBe(null)
   })
 
   test('each variable has values to choose from', async () => {

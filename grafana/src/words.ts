@@ -11,3 +11,15 @@ export const stateMappings: ValueMapping[] = [
     },
   },
 ]
+
+/** The outcomes of a request, in the same colour everywhere. */
+export const outcomeColours: Readonly<Record<string, string>> = {
+  hit: 'green',
+  joined: 'light-green',
+  revalidated: 'blue',
+  redirected: 'light-blue',
+  fill: 'yellow',
+  stale: 'purple',
+  denied: 'orange',
+  error: 'red',
+}
