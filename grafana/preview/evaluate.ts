@@ -2,23 +2,28 @@ import type { PrometheusServer } from '../../test/fakes/prometheus.ts'
 import type { Answers } from './draw.ts'
 import type { Dashboard, Panel, Series, Target } from './panel.ts'
 
-/** As Grafana does with everything chosen: `$job` and the like are any, the windows are those given (`30s`). */
-export function substitute(expr: string, { rateInterval, range }: { rateInterval: string; range: string }): string {
+export type Choices = {
+  /** The jobs that the variable lists. */
+  readonly jobs: readonly string[]
+  /** `30s` */
+  readonly rateInterval: string
+  readonly range: string
+}
+
+/** As Grafana does with "All" chosen everywhere. */
+export function substitute(expr: string, { jobs, rateInterval, range }: Choices): string {
   return expr
     .replaceAll('$__rate_interval', rateInterval)
     .replaceAll('$__range', range)
-    .replace(/\$(job|instance|upstream)\b/g, '.*')
+    .replaceAll('$job', `(${jobs.join('|')})`)
+    .replace(/\$(instance|upstream)\b/g, '.*')
 }
 
 /** What the panels of a dashboard show now. */
-export async function evaluate(
-  dashboard: Dashboard,
-  prometheus: PrometheusServer,
-  windows: { rateInterval: string; range: string },
-): Promise<Answers> {
+export async function evaluate(dashboard: Dashboard, prometheus: PrometheusServer, choices: Choices): Promise<Answers> {
   const answers = new Map<Panel, readonly Series[]>()
   for (const panel of dashboard.panels.flatMap(panel => [panel, ...(panel.panels ?? [])])) {
-    const asked = (panel.targets ?? []).map(target => ask(target, prometheus, substitute(target.expr, windows)))
+    const asked = (panel.targets ?? []).map(target => ask(target, prometheus, substitute(target.expr, choices)))
     answers.set(panel, (await Promise.all(asked)).flat())
   }
   return answers

@@ -19,7 +19,11 @@ export async function preview(seconds: number): Promise<void> {
     await mkdir(pathOf('docs/images'), { recursive: true })
     for (const name of ['overview', 'operations', 'upstreams']) {
       const dashboard = JSON.parse(await readFile(pathOf(`grafana/dashboards/${name}.json`), 'utf8')) as Dashboard
-      const answers = await evaluate(dashboard, running.prometheus, { rateInterval: '6s', range: `${seconds}s` })
+      const answers = await evaluate(dashboard, running.prometheus, {
+        jobs: ['layover'],
+        rateInterval: '6s',
+        range: `${seconds}s`,
+      })
       const page = join(folder, `${name}.html`)
       await writeFile(page, drawDashboard(dashboard, answers, running))
       await photograph(page, pathOf(`docs/images/grafana-${name}.png`))

@@ -44,28 +44,26 @@ function variables(choosesUpstream: boolean): dashboard.QueryVariableBuilder[] {
     new dashboard.DatasourceVariableBuilder('datasource')
       .label('Data source')
       .type('prometheus') as unknown as dashboard.QueryVariableBuilder,
+    // "All" is Layover's jobs and no others: `up` and the metrics of Node are not ours alone.
     choice('job', 'Job', 'label_values(layover_build_info, job)'),
-    choice('instance', 'Instance', 'label_values(layover_build_info{job=~"$job"}, instance)'),
+    // Those that are gone by now count too: what they served in the chosen time was served.
+    choice('instance', 'Instance', 'label_values(layover_build_info{job=~"$job"}, instance)').allValue('.*'),
   ]
   const upstreams = `label_values(${series('layover_upstream_state')}, upstream)`
-  return choosesUpstream ? [...chosen, choice('upstream', 'Registry', upstreams)] : chosen
+  return choosesUpstream ? [...chosen, choice('upstream', 'Registry', upstreams).allValue('.*')] : chosen
 }
 
 function choice(name: string, label: string, query: string): dashboard.QueryVariableBuilder {
-  return (
-    new dashboard.QueryVariableBuilder(name)
-      .label(label)
-      .datasource(source)
-      .query({ query, refId: name })
-      .definition(query)
-      .refresh(dashboard.VariableRefresh.OnTimeRangeChanged)
-      .sort(dashboard.VariableSort.AlphabeticalAsc)
-      .multi(true)
-      .includeAll(true)
-      // Those that are gone by now count too: what they served in the chosen time was served.
-      .allValue('.*')
-      .current({ text: ['All'], value: ['$__all'] })
-  )
+  return new dashboard.QueryVariableBuilder(name)
+    .label(label)
+    .datasource(source)
+    .query({ query, refId: name })
+    .definition(query)
+    .refresh(dashboard.VariableRefresh.OnTimeRangeChanged)
+    .sort(dashboard.VariableSort.AlphabeticalAsc)
+    .multi(true)
+    .includeAll(true)
+    .current({ text: ['All'], value: ['$__all'] })
 }
 
 function linkToOthers(): dashboard.DashboardLinkBuilder {

@@ -21,7 +21,7 @@ export type Answered = {
 
 export type LoadedRule = { readonly name: string; readonly health: string; readonly lastError?: string }
 
-/** A real Prometheus on a loopback port of its own that scrapes every second. Debian has it in the package prometheus. */
+/** A real Prometheus on a loopback port of its own that scrapes every second, itself too. Debian has it in the package prometheus. */
 export class PrometheusServer {
   readonly url: string
   readonly startedAt = Date.now()
@@ -40,7 +40,10 @@ export class PrometheusServer {
     const directory = mkdtempSync(join(tmpdir(), 'layover-prometheus-'))
     const config = join(directory, 'prometheus.json')
     // YAML is a superset of JSON.
-    writeFileSync(config, JSON.stringify(configuration(targets, rules)))
+    writeFileSync(
+      config,
+      JSON.stringify(configuration([...targets, { job: 'prometheus', url: `http://127.0.0.1:${port}` }], rules)),
+    )
     const flags = [
       `--config.file=${config}`,
       `--storage.tsdb.path=${join(directory, 'data')}`,

@@ -35,6 +35,8 @@ describe.each([...dashboards])('%s', (file, dashboard) => {
     ])
     const names = ['datasource', 'job', 'instance', ...(file === 'upstreams.json' ? ['upstream'] : [])]
     expect(dashboard.templating.list.map(({ name }) => name)).toEqual(names)
+    // Where "All" is any job, `up` and the metrics of Node are those of everybody.
+    expect(dashboard.templating.list.find(({ name }) => name === 'job')?.allValue).toBeUndefined()
   })
 
   test('every panel says what it shows, in which unit, and what stands there without data', () => {

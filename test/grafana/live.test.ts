@@ -32,7 +32,8 @@ afterAll(async () => {
 }, 60_000)
 
 // Wide enough for the slowest machine.
-const substituted = (expr: string): string => substitute(expr, { rateInterval: '30m', range: '30m' })
+const choices = { jobs: ['layover', 'layover-fleet'], rateInterval: '30m', range: '30m' }
+const substituted = (expr: string): string => substitute(expr, choices)
 
 /** What may be 0 whenever Prometheus looks: it is of the moment, or good news. All else was made to happen. */
 const mayBeZero = new Set([
@@ -70,9 +71,14 @@ describe.each([...dashboards])('%s', (_file, dashboard) => {
     expect(empty).toEqual([])
   })
 
+  test('shows nothing of other programs that Prometheus watches', async () => {
+    const foreign = new URL(prometheus.url).host
+    for (const [{ title }, series] of await evaluate(dashboard, prometheus, choices))
+      expect([title, series.filter(({ labels }) => labels['instance'] === foreign)]).toEqual([title, []])
+  })
+
   test('its preview shows something in every panel', async () => {
-    const windows = { rateInterval: '30m', range: '30m' }
-    const drawn = drawDashboard(dashboard, await evaluate(dashboard, prometheus, windows), {
+    const drawn = drawDashboard(dashboard, await evaluate(dashboard, prometheus, choices), {
       from: prometheus.startedAt / 1000,
       to: Date.now() / 1000,
     })
@@ -85,9 +91,14 @@ describe.each([...dashboards])('%s', (_file, dashboard) => {
       if (type === 'datasource') continue
       const asked = typeof query === 'string' ? query : query.query
       const [, selector = '', label = ''] = /^label_values\((.+), (\w+)\)$/.exec(asked) ?? []
-      expect([name, (await prometheus.labelValues(label, substituted(selector))).length > 0]).toEqual([name, true])
+      const values = await prometheus.labelValues(label, substituted(selector))
+      expect([name, values.length > 0]).toEqual([name, true])
     }
   })
+})
+
+test('the jobs to choose from are those of Layover', async () => {
+  expect(await prometheus.labelValues('job', 'layover_build_info')).toEqual(choices.jobs)
 })
 
 describe('rules.yml', () => {
