@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { hostname } from 'node:os'
 import { Blobs } from './cache/blobs.ts'
 import type { Fleet } from './cache/fleet.ts'
 import { createManifests } from './cache/manifests.ts'
@@ -11,6 +12,7 @@ import { openStores, type Stores } from './compose/stores.ts'
 import type { Config, Prefetch, UpstreamConfig } from './config/config.ts'
 import { createAdmin } from './edge/admin.ts'
 import { adminListener } from './edge/admin-listener.ts'
+import { createRedirectRule } from './edge/redirect-rule.ts'
 import { createRegistryHandler } from './edge/registry.ts'
 import { createReport } from './edge/report.ts'
 import { WriteWatch } from './edge/send-bytes.ts'
@@ -18,6 +20,7 @@ import { type RunningServer, startServer } from './edge/server.ts'
 import type { Log } from './log/log.ts'
 import type { Observer } from './log/observer.ts'
 import { SavingsMeter } from './metrics/meter.ts'
+import { TrafficHistory } from './metrics/history.ts'
 import { createMetrics } from './metrics/metrics.ts'
 import { describeStatus } from './metrics/status.ts'
 import { loggingObserver } from './metrics/logging-observer.ts'
@@ -66,21 +69,48 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
 
   const report = createReport({ metrics, log, access: config.log.access })
   const locator = createLocator(config.upstreams)
-  const handler = createRegistryHandler({ ...handlers, locator, watch, via, draining: () => draining, report })
+  const redirect = config.s3?.redirect && createRedirectRule(config.s3.redirect)
+  const handler = createRegistryHandler({
+    ...handlers,
+    locator,
+    watch,
+    redirect,
+    via,
+    draining: () => draining,
+    report,
+  })
+  const status = () =>
+    describeStatus({
+      version,
+      uptimeSeconds: (clock.monotonic() - startedAt) / 1000,
+      upstreams: [...upstreams.values()],
+      storage: stores.usage(),
+      shared: stores.shared?.pending(),
+      redis: stores.redis(),
+      snapshot: metrics.snapshot(),
+      savings: savings.report(),
+    })
+  const history = new TrafficHistory({ clock, read: () => metrics.snapshot().traffic })
+  const ending = new AbortController()
+  let registryPort = config.listen.port
   const admin = createAdmin({
     metrics,
-    status: () =>
-      describeStatus({
-        version,
-        uptimeSeconds: (clock.monotonic() - startedAt) / 1000,
-        upstreams: [...upstreams.values()],
-        storage: stores.usage(),
-        shared: stores.shared?.pending(),
-        redis: stores.redis(),
-        snapshot: metrics.snapshot(),
-        savings: savings.report(),
-      }),
+    status,
     savings: async since => (since === undefined ? savings.report() : await savings.since(since)),
+    page: {
+      status,
+      history,
+      fills: () => blobs.view(),
+      catalog: stores.catalog,
+      blobs: stores.blobCatalog,
+      upstreams: config.upstreams.map(({ name, aliases, default: isDefault }) => ({ name, aliases, isDefault })),
+      locate: name => locator.locate({ name, host: undefined, query: new URLSearchParams(), basePath: '' }),
+      listen: () => ({ host: config.listen.host, port: registryPort }),
+      admin: config.admin,
+      machine: hostname(),
+      clock,
+      ending: ending.signal,
+    },
     // Redis and the bucket are a help: without them pulls go on from upstream (F-55, F-59).
     readiness: () => (draining ? { ready: false, reasons: ['draining'] } : { ready: true, reasons: [] }),
     onError: error => log.error({ error }, 'admin page failed'),
@@ -88,6 +118,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
 
   const listeners: RunningServer[] = []
   const stopStores = async (): Promise<void> => {
+    history.close()
     await blobs.close()
     await Promise.all([...upstreams.values()].map(upstream => upstream.close()))
     watch.close()
@@ -115,6 +146,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   }
   const [registry, adminServer, others] = listeners
   if (!registry || !adminServer) throw new Error('both listeners are needed')
+  registryPort = Number(new URL(registry.url).port || 80)
   let connections = 0
   const counting = setInterval(() => void registry.connections().then(count => (connections = count)), 1_000).unref()
   metrics.clients(() => connections)
@@ -126,6 +158,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   let closing: Promise<void> | undefined
   const close = async (drainMs: number): Promise<void> => {
     draining = true
+    ending.abort()
     clearInterval(counting)
     await registry.close(drainMs)
     // What other replicas read here they go on reading elsewhere.
@@ -189,6 +222,7 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
     store: stores.blobs,
     spool: stores.spool,
     shared: stores.shared,
+    links: stores.links,
     fleet,
     rights,
     fills: config.fills,
@@ -204,6 +238,7 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
     blobs,
     rights,
     storeSource,
+    questions: stores.questions,
     clock,
     observer,
     offline,

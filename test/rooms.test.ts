@@ -8,7 +8,7 @@ const order: readonly (readonly string[])[] = [
   ['oci'],
   ['log'],
   ['config'],
-  ['routing', 'policy'],
+  ['routing', 'policy', 'mirror'],
   ['upstream', 'store'],
   ['cache'],
   ['metrics'],

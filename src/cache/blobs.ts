@@ -8,7 +8,8 @@ import { type Digest, wellKnownBlobs } from '../oci/digest.ts'
 import { blobUnknown, RegistryError, unavailable } from '../oci/errors.ts'
 import type { ByteRange } from '../oci/range.ts'
 import type { Target } from '../routing/target.ts'
-import type { BlobStore, OpenBlob, SharedBlobs, Spool, SpoolFile } from '../store/stores.ts'
+import type { BlobLink, BlobLinks, BlobStore, OpenBlob, SharedBlobs, Spool, SpoolFile } from '../store/stores.ts'
+import { within } from '../store/within.ts'
 import { type Upstream, UpstreamError } from '../upstream/upstream.ts'
 import type { BlobReader } from './blob-reader.ts'
 import { BlobSource } from './blob-source.ts'
@@ -22,6 +23,7 @@ import { peerOrigin, type RepositoryRight, sharedOrigin, upstreamOrigins } from 
 import { Prefetcher } from './prefetcher.ts'
 import { Quarantine } from './quarantine.ts'
 import type { Rights } from './rights.ts'
+import type { RunningFill } from './running-fill.ts'
 import { SideRead } from './side-read.ts'
 import { StoredReader } from './stored-reader.ts'
 
@@ -31,6 +33,8 @@ export type BlobsDeps = {
   readonly spool: Spool
   /** Asked when the store has nothing, and given what downloads brought; undefined: there is none. */
   readonly shared?: SharedBlobs | undefined
+  /** Where clients can read by themselves what the shared store has; undefined: nowhere. */
+  readonly links?: BlobLinks | undefined
   /** The other replicas, of which one downloads for all; undefined: there are none. */
   readonly fleet?: Fleet | undefined
   readonly rights: Rights
@@ -62,6 +66,8 @@ type Wanted = { readonly target: Target; readonly digest: Digest; readonly signa
 
 /** "Not there" is remembered for seconds, so that a client that insists does not become upstream's problem (P-100). */
 const negativeMs = 5_000
+/** A client that is to be cut waits this long for the wrong object to be gone, so that it does not meet it again. */
+const removalMs = 2_000
 
 /**
  * Blobs by digest, on behalf of a repository: from the store, from the download that is running, or from one that is started.
@@ -73,6 +79,7 @@ export class Blobs {
   readonly #fills = new Map<Digest, Fill>()
   /** Every download that has not ended, with the repository on whose behalf it runs. */
   readonly #running = new Map<Fill, string>()
+  readonly #started = new WeakMap<Fill, Pick<RunningFill, 'upstream' | 'repository' | 'startedAt'>>()
   readonly #quarantine: Quarantine
   readonly #expected = new LRUCache<string, number>({ max: 100_000 })
   readonly #missing = new LRUCache<string, number>({ max: 10_000 })
@@ -91,6 +98,15 @@ export class Blobs {
   /** Downloads that run now. */
   get running(): number {
     return this.#running.size
+  }
+
+  /** The downloads that run now, oldest first, for whoever looks on. */
+  view(): RunningFill[] {
+    return [...this.#running.keys()].flatMap(fill => {
+      const started = this.#started.get(fill)
+      const { digest, size, received, readers, began } = fill
+      return started ? [{ ...started, digest, size, received, readers, began }] : []
+    })
   }
 
   /** A manifest of this repository said how large these blobs are (P-60). */
@@ -152,6 +168,27 @@ export class Blobs {
       member.close()
       throw error
     }
+  }
+
+  /**
+   * Where a client of this repository can read the blob by itself. Undefined: it is smaller than `minBytes`, or has to be read here, and whoever asks
+   * for it here learns what there is to say.
+   */
+  async linkTo(
+    target: Target,
+    digest: Digest,
+    { minBytes }: { readonly minBytes: number },
+  ): Promise<BlobLink | undefined> {
+    const { links, rights } = this.#deps
+    const expected = this.#expected.get(keyOf(target, digest))
+    if (!links || wellKnownBlobs.has(digest) || (expected ?? minBytes) < minBytes) return undefined
+    const fill = this.#joinable(digest)
+    // What comes from elsewhere was not there a moment ago.
+    if (fill && fill.began !== 'shared') return undefined
+    if ((await rights.mayReadBlob(target, digest)) !== 'yes') return undefined
+    const link = await this.#tolerate('shared.link', links.link(digest))
+    if (!link || link.size < minBytes || link.size !== (expected ?? link.size)) return undefined
+    return link
   }
 
   /** Opens a blob for reading. Throws blobUnknown, or the failure of the upstream that had to be asked. */
@@ -250,8 +287,8 @@ export class Blobs {
         this.#missing.delete(keyOf(target, digest))
         rights.confirmed(target, digest).catch((error: unknown) => observer.storeFailed('link', error))
       },
-      onWrongBytes: origin => {
-        if (origin.kind === 'shared') void this.#removeShared(digest)
+      onWrongBytes: async ({ kind }) => {
+        if (kind === 'shared') await within(removalMs, this.#removeShared(digest))
       },
     })
     const fill: Fill = new Fill({
@@ -266,6 +303,8 @@ export class Blobs {
     })
     this.#fills.set(digest, fill)
     this.#running.set(fill, keyOf(target, digest))
+    const { upstream, repository } = target
+    this.#started.set(fill, { upstream, repository, startedAt: this.#deps.clock.now() })
     fill.opened.catch((error: unknown) => this.#rememberMissing(target, digest, error))
     void fill.ended.then(end => {
       // A download that could no longer be joined may have been replaced by another.

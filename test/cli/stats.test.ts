@@ -159,4 +159,7 @@ test('layover stats asks the Layover of the configuration', async () => {
   expect([told.code, told.err]).toEqual([0, ''])
   expect(told.out).toMatch(/^\d{4}-\d\d-\d\d \d\d:\d\d to .* \(UTC\)\n\nupstream {2,}requests /)
   expect(told.out).toMatch(/^all +0 +- +0 B +0 B +0 B +0$/m)
+  expect((await layover(['stats', '--last', '30d'], { cwd })).code).toBe(0)
+  const json = await layover(['stats', '--since', '2026-11-01', '--json'], { cwd })
+  expect(JSON.parse(json.out)).toMatchObject({ servedBytes: 0, currency: 'USD' })
 })
