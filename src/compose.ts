@@ -13,6 +13,7 @@ import type { Config, Prefetch, UpstreamConfig } from './config/config.ts'
 import { createAdmin } from './edge/admin.ts'
 import { adminListener } from './edge/admin-listener.ts'
 import { ConnectionLimit } from './edge/connection-limit.ts'
+import { createRedirectRule } from './edge/redirect-rule.ts'
 import { createRegistryHandler } from './edge/registry.ts'
 import { createReport } from './edge/report.ts'
 import { WriteWatch } from './edge/send-bytes.ts'
@@ -70,7 +71,17 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
 
   const report = createReport({ metrics, log, access: config.log.access })
   const locator = createLocator(config.upstreams)
-  const handler = createRegistryHandler({ ...handlers, locator, watch, via, draining: () => draining, report, tracer })
+  const redirect = config.s3?.redirect && createRedirectRule(config.s3.redirect)
+  const handler = createRegistryHandler({
+    ...handlers,
+    locator,
+    watch,
+    redirect,
+    via,
+    draining: () => draining,
+    report,
+    tracer,
+  })
   const admin = createAdmin({
     metrics,
     exemplars: tracer.on,
@@ -211,6 +222,7 @@ function createCache({ config, upstreams, stores, fleet, clock, observer, tracer
     store: stores.blobs,
     spool: stores.spool,
     shared: stores.shared,
+    links: stores.links,
     fleet,
     rights,
     fills: config.fills,
@@ -227,6 +239,7 @@ function createCache({ config, upstreams, stores, fleet, clock, observer, tracer
     blobs,
     rights,
     storeSource,
+    questions: stores.questions,
     clock,
     observer,
     offline,

@@ -8,7 +8,8 @@ import { type Digest, wellKnownBlobs } from '../oci/digest.ts'
 import { blobUnknown, RegistryError, unavailable } from '../oci/errors.ts'
 import type { ByteRange } from '../oci/range.ts'
 import type { Target } from '../routing/target.ts'
-import type { BlobStore, OpenBlob, SharedBlobs, Spool, SpoolFile } from '../store/stores.ts'
+import type { BlobLink, BlobLinks, BlobStore, OpenBlob, SharedBlobs, Spool, SpoolFile } from '../store/stores.ts'
+import { within } from '../store/within.ts'
 import { noTracer, type Span, type Tracer } from '../tracing/tracer.ts'
 import { type Upstream, UpstreamError } from '../upstream/upstream.ts'
 import type { BlobReader } from './blob-reader.ts'
@@ -32,6 +33,8 @@ export type BlobsDeps = {
   readonly spool: Spool
   /** Asked when the store has nothing, and given what downloads brought; undefined: there is none. */
   readonly shared?: SharedBlobs | undefined
+  /** Where clients can read by themselves what the shared store has; undefined: nowhere. */
+  readonly links?: BlobLinks | undefined
   /** The other replicas, of which one downloads for all; undefined: there are none. */
   readonly fleet?: Fleet | undefined
   readonly rights: Rights
@@ -65,6 +68,8 @@ type Wanted = { readonly target: Target; readonly digest: Digest; readonly signa
 
 /** "Not there" is remembered for seconds, so that a client that insists does not become upstream's problem (P-100). */
 const negativeMs = 5_000
+/** A client that is to be cut waits this long for the wrong object to be gone, so that it does not meet it again. */
+const removalMs = 2_000
 
 /**
  * Blobs by digest, on behalf of a repository: from the store, from the download that is running, or from one that is started.
@@ -159,6 +164,27 @@ export class Blobs {
       member.close()
       throw error
     }
+  }
+
+  /**
+   * Where a client of this repository can read the blob by itself. Undefined: it is smaller than `minBytes`, or has to be read here, and whoever asks
+   * for it here learns what there is to say.
+   */
+  async linkTo(
+    target: Target,
+    digest: Digest,
+    { minBytes }: { readonly minBytes: number },
+  ): Promise<BlobLink | undefined> {
+    const { links, rights } = this.#deps
+    const expected = this.#expected.get(keyOf(target, digest))
+    if (!links || wellKnownBlobs.has(digest) || (expected ?? minBytes) < minBytes) return undefined
+    const fill = this.#joinable(digest)
+    // What comes from elsewhere was not there a moment ago.
+    if (fill && fill.began !== 'shared') return undefined
+    if ((await rights.mayReadBlob(target, digest)) !== 'yes') return undefined
+    const link = await this.#tolerate('shared.link', links.link(digest))
+    if (!link || link.size < minBytes || link.size !== (expected ?? link.size)) return undefined
+    return link
   }
 
   /** Opens a blob for reading. Throws blobUnknown, or the failure of the upstream that had to be asked. */
@@ -289,8 +315,8 @@ export class Blobs {
         this.#missing.delete(keyOf(target, digest))
         rights.confirmed(target, digest).catch((error: unknown) => observer.storeFailed('link', error))
       },
-      onWrongBytes: origin => {
-        if (origin.kind === 'shared') void this.#removeShared(digest)
+      onWrongBytes: async ({ kind }) => {
+        if (kind === 'shared') await within(removalMs, this.#removeShared(digest))
       },
     })
     const expected = this.#expected.get(keyOf(target, digest))

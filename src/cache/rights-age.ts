@@ -7,7 +7,7 @@ import { createFlights } from './flights.ts'
 import { ageOf, type Moment, momentOf } from './freshness.ts'
 
 /**
- * How long the right to a repository is good without upstream's word (T-16, docs/adr/0009). Known in this process only: after a start upstream is asked
+ * How long the right to a repository is good without upstream's word (T-16, docs/adr/0010). Known in this process only: after a start upstream is asked
  * with the first use.
  */
 export interface RightsAge {

@@ -60,18 +60,20 @@ const rememberedLinks = 65_536
 
 export function createRights(deps: RightsDependencies): ManifestRights {
   const metadata = forgivingMetadata(deps.metadata, deps.observer)
-  const remembered = new LRUCache<string, true>({ max: rememberedLinks })
+  /** `opened`: named by one of its manifests, and upstream confirmed it somewhere. */
+  const remembered = new LRUCache<string, 'confirmed' | 'opened'>({ max: rememberedLinks })
   const questions = createFlights<void>()
 
   const { upstreams, offline, clock = systemClock, maxAgeMs = () => undefined } = deps
   const age = createRightsAge({ upstreams, clock, offline, maxAgeMs })
 
-  const remembersLink = (target: Target, digest: Digest): boolean => remembered.get(keyOf(target, digest)) === true
+  const remembersLink = (target: Target, digest: Digest): boolean =>
+    remembered.get(keyOf(target, digest)) === 'confirmed'
 
   const linkOf = async (target: Target, digest: Digest): Promise<'named' | 'confirmed' | undefined> => {
     if (remembersLink(target, digest)) return 'confirmed'
     const link = await metadata.getLink(target.upstream, target.repository, digest)
-    if (link === 'confirmed') remembered.set(keyOf(target, digest), true)
+    if (link === 'confirmed') remembered.set(keyOf(target, digest), 'confirmed')
     return link
   }
 
@@ -85,7 +87,7 @@ export function createRights(deps: RightsDependencies): ManifestRights {
 
   const confirmed = async (target: Target, digest: Digest): Promise<void> => {
     age.heard(target)
-    remembered.set(keyOf(target, digest), true)
+    remembered.set(keyOf(target, digest), 'confirmed')
     await metadata.putLinks(target.upstream, target.repository, [digest], 'confirmed')
   }
 
@@ -103,9 +105,13 @@ export function createRights(deps: RightsDependencies): ManifestRights {
   }
 
   const isHeld = async (target: Target, digest: Digest): Promise<boolean> => {
+    // A warm blob asks no store, also while there is none that answers.
+    if (remembered.has(keyOf(target, digest))) return true
     const link = await linkOf(target, digest)
     if (link !== 'named') return link === 'confirmed'
-    return metadata.isConfirmedAt(target.upstream, digest)
+    if (!(await metadata.isConfirmedAt(target.upstream, digest))) return false
+    remembered.set(keyOf(target, digest), 'opened')
+    return true
   }
 
   return {

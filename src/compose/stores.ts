@@ -6,10 +6,12 @@ import type { Observer } from '../log/observer.ts'
 import { type EmbeddedStores, openEmbeddedStores } from '../store/embedded.ts'
 import type { Leases } from '../store/leases.ts'
 import { LocalLeases } from '../store/local-leases.ts'
+import type { Questions } from '../store/questions.ts'
 import { PassingBlobs } from '../store/passing-blobs.ts'
 import type { RedisState } from '../store/redis-connection.ts'
+import type { BlobPages } from '../store/s3-backlog.ts'
 import type { S3SharedBlobs } from '../store/s3-blobs.ts'
-import type { BlobStore, MetadataStore, SharedBlobs, Spool, StorageUsage } from '../store/stores.ts'
+import type { BlobLinks, BlobStore, MetadataStore, SharedBlobs, Spool, StorageUsage } from '../store/stores.ts'
 import type { Totals } from '../store/totals.ts'
 import { tracedCalls } from '../tracing/traced-calls.ts'
 import type { Tracer } from '../tracing/tracer.ts'
@@ -28,8 +30,12 @@ export type Stores = {
   readonly spool: Spool
   readonly metadata: MetadataStore
   readonly shared: SharedBlobs | undefined
+  /** Undefined: clients are sent nowhere. */
+  readonly links: BlobLinks | undefined
   readonly leases: Leases
   readonly totals: Totals
+  /** Undefined: no other replica would tell. */
+  readonly questions: Questions | undefined
   usage(): StorageUsage
   /** Undefined: there is no Redis. */
   redis(): RedisState | undefined
@@ -56,10 +62,11 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
     if (config.s3) {
       const { openS3Blobs } = await importBucket()
       const queueDir = join(config.dataDir, 'uploads')
-      bucket = await openS3Blobs({ config: config.s3, local: embedded.blobs, queueDir, clock, observer, log })
+      const existing: BlobPages = (after, limit) => embedded.page(after, limit)
+      bucket = await openS3Blobs({ config: config.s3, local: embedded.blobs, existing, queueDir, clock, observer, log })
       closing.push(() => bucket?.close())
     }
-    const { metadata, leases, totals, state } = config.redis
+    const { metadata, leases, questions, totals, state } = config.redis
       ? await openRedis(options, closing)
       : local(embedded, clock)
     const records = bucket ? await archived({ metadata, bucket, options, closing }) : metadata
@@ -68,8 +75,10 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       spool: embedded.spool,
       metadata: records,
       shared: bucket && tracedCalls<SharedBlobs>(options.tracer, bucket, 's3', ['size', 'open', 'delete']),
+      links: config.s3?.redirect && bucket,
       leases,
       totals,
+      questions,
       usage: () => embedded.usage(),
       redis: state,
       close,
@@ -83,10 +92,12 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
 // Their clients take memory and time to start, and most installations have neither: they are loaded where they are used.
 async function importRedis() {
   return {
+    ...(await import('../store/redis-client.ts')),
     ...(await import('../store/redis-connection.ts')),
     ...(await import('../store/redis-leases.ts')),
     ...(await import('../store/redis-metadata.ts')),
     ...(await import('../store/redis-totals.ts')),
+    ...(await import('../store/redis-questions.ts')),
   }
 }
 
@@ -107,6 +118,7 @@ type Records = {
   readonly metadata: MetadataStore
   readonly leases: Leases
   readonly totals: Totals
+  readonly questions: Questions | undefined
   readonly state: () => RedisState | undefined
 }
 
@@ -114,6 +126,7 @@ const local = ({ metadata, totals }: EmbeddedStores, clock: Clock): Records => (
   metadata,
   totals,
   leases: new LocalLeases({ clock }),
+  questions: undefined,
   state: () => undefined,
 })
 
@@ -122,16 +135,19 @@ async function openRedis(
   closing: (() => Promise<void> | void)[],
 ): Promise<Records> {
   if (!config) throw new Error('no Redis is configured')
-  const { RedisConnection, RedisLeases, RedisTotals, openRedisMetadata } = await importRedis()
+  const { RedisConnection, RedisLeases, RedisQuestions, RedisTotals, openRedisMetadata, patienceMs } =
+    await importRedis()
   const connection = new RedisConnection({ config, observer, log })
   closing.push(() => connection.close())
   const metadata = await openRedisMetadata({ config, clock, observer, log, connection })
   closing.push(() => metadata.close())
-  const leases = new RedisLeases({ connection, keyPrefix: config.keyPrefix })
+  const leases = new RedisLeases({ connection, keyPrefix: config.keyPrefix, patienceMs: patienceMs(config) })
+  const questions = new RedisQuestions({ connection, keyPrefix: config.keyPrefix })
   const totals = new RedisTotals({ connection, keyPrefix: config.keyPrefix, clock })
   return {
     metadata: tracedCalls<MetadataStore>(tracer, metadata, 'redis', recordCalls),
     leases: tracedCalls<Leases>(tracer, leases, 'redis', ['acquire']),
+    questions,
     totals,
     state: () => connection.state(),
   }

@@ -1,3 +1,5 @@
+import type { Network } from './network.ts'
+
 /** The configuration after parsing: defaults filled in, units resolved, frozen. Bytes are numbers, durations are milliseconds. */
 export type Config = {
   readonly listen: Address
@@ -136,6 +138,20 @@ export type S3Config = {
   readonly uploads: number
   /** How long one metadata request, and one idle stretch of a transfer, may take. */
   readonly requestTimeoutMs: number
+  /** Undefined: every byte goes through this cache. */
+  readonly redirect?: RedirectConfig | undefined
+}
+
+/** Clients that are answered with a signed URL of the bucket in place of bytes. */
+export type RedirectConfig = {
+  /** By the address of the connection, at least one. */
+  readonly networks: readonly Network[]
+  /** Smaller blobs are answered from here. */
+  readonly minBytes: number
+  /** How long a URL is valid; at most 7 days. */
+  readonly ttlMs: number
+  /** Origin of the service as clients reach it; undefined: that of {@link S3Config.endpoint}. */
+  readonly endpoint: string | undefined
 }
 
 /** How to reach Redis. Host names are resolved at each connect, so a service name may move. */

@@ -27,6 +27,8 @@ export class Exchange {
   error: unknown
   /** Body bytes handed to the socket. */
   bytes = 0
+  /** Body bytes that the client was sent elsewhere for: the length of what it asked for. 0 unless the outcome is `redirected`. */
+  redirectedBytes = 0
   firstByteAt: number | undefined
   /** The response was complete; otherwise the client left or the connection was cut. */
   complete = false

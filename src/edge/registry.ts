@@ -15,6 +15,7 @@ import { Exchange } from './exchange.ts'
 import { commonHeaders } from './headers.ts'
 import { serveReferrers, serveTags } from './list-route.ts'
 import { serveManifest } from './manifest-route.ts'
+import type { RedirectRule } from './redirect-rule.ts'
 import { replyBytes, replyError } from './reply.ts'
 import { pathOf } from './report.ts'
 import { checkRequest, isBodyLeftUnread } from './request-checks.ts'
@@ -28,6 +29,8 @@ export type RegistryDeps = {
   readonly tagLists: TagLists
   readonly referrers: Referrers
   readonly watch: WriteWatch
+  /** Undefined: nobody is sent to the bucket. */
+  readonly redirect?: RedirectRule | undefined
   /** Our own name in `Via`: a request that carries it has come in a circle. */
   readonly via: string
   /** Answers carry `Connection: close` while this is true (P-121). */

@@ -6,7 +6,7 @@ import { octetStream } from '../oci/media-types.ts'
 import { type ByteRange, contentRange, lengthOf, parseRange } from '../oci/range.ts'
 import { noTracer, type Tracer } from '../tracing/tracer.ts'
 import { fillsPath, stillOpening } from '../upstream/peer.ts'
-import { isSigned, type ReplicaSecret } from '../upstream/replica-signature.ts'
+import { isSigned, type ReplicaSecret, tellClock } from '../upstream/replica-signature.ts'
 import { Exchange } from './exchange.ts'
 import type { HeaderList } from './headers.ts'
 import { startRequestSpan } from './request-span.ts'
@@ -63,8 +63,9 @@ async function answer(deps: ReplicaListenerDeps, exchange: Exchange): Promise<vo
   const { method = '', url: path = '', headers } = req
   const { range, authorization } = headers
   const request = { method, path, range }
-  if (!isSigned({ secret: deps.secret, request, now: deps.clock.now(), authorization }))
-    return reply(exchange, 401, ['www-authenticate', 'Layover-Replica'])
+  const now = deps.clock.now()
+  if (!isSigned({ secret: deps.secret, request, now, authorization }))
+    return reply(exchange, 401, ['www-authenticate', tellClock({ secret: deps.secret, request, now })])
   if (method !== 'GET') return reply(exchange, 405, ['allow', 'GET'])
   const digest = path.slice(fillsPath.length)
   if (!path.startsWith(fillsPath) || !isDigest(digest)) return reply(exchange, 404)

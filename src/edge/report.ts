@@ -18,7 +18,7 @@ export function createReport({
 }): (exchange: Exchange) => void {
   return exchange => {
     const now = performance.now()
-    const { req, res, upstream, outcome, bytes } = exchange
+    const { req, res, upstream, outcome, bytes, redirectedBytes } = exchange
     const seconds = (now - exchange.startedAt) / 1000
     const aborted = !exchange.complete && !exchange.cut
     const firstByteSeconds =
@@ -34,6 +34,7 @@ export function createReport({
       outcome,
       source: exchange.source,
       bytes,
+      redirectedBytes,
       firstByteSeconds,
       seconds,
       aborted,
@@ -57,6 +58,7 @@ export function createReport({
       client: req.socket.remoteAddress,
       agent: req.headers['user-agent']?.slice(0, 200),
     }
+    if (redirectedBytes > 0) line.redirectedBytes = redirectedBytes
     if (exchange.cut) line.cut = true
     if (exchange.span?.traceId !== undefined) line.trace_id = exchange.span.traceId
     if (failed) line.error = describeError(exchange.error)

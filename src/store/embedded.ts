@@ -50,6 +50,8 @@ export type EmbeddedStores = {
   readonly spool: Spool
   readonly metadata: MetadataStore
   readonly totals: Totals
+  /** Published blobs in the order of digests: those after `after`, at most `limit`. */
+  page(after: Digest | undefined, limit: number): readonly { readonly digest: Digest; readonly size: number }[]
   usage(): StorageUsage
   /** Resolves when the work in the background (adopting files, trimming to the budget) that is known now is done. */
   settled(): Promise<void>
@@ -199,6 +201,7 @@ export async function openEmbeddedStores({
       spool,
       metadata,
       totals: new SqliteTotals(sqlite),
+      page: (after, limit) => index.page(after, limit),
       usage: () => {
         const { blobs: count, blobBytes, manifests: manifestCount, manifestBytes } = counters()
         return {

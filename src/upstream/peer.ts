@@ -6,7 +6,7 @@ import { noTracer, type Tracer } from '../tracing/tracer.ts'
 import { classOfHost } from './addresses.ts'
 import { matchingRange } from './content-range.ts'
 import { transportError } from './failure.ts'
-import { type ReplicaSecret, signRequest } from './replica-signature.ts'
+import { type ReplicaSecret, signRequest, toldClock } from './replica-signature.ts'
 import { discard, headerOf, type TransportAnswer } from './transport.ts'
 import { UpstreamBody } from './upstream-body.ts'
 import { type UpstreamBlob, UpstreamError } from './upstream.ts'
@@ -71,9 +71,24 @@ export function createPeer(options: PeerOptions): Peer {
     maxHeaderSize: 16 * 1024,
   })
 
+  /** How far the other replica's clock is ahead of ours, once it has said so. */
+  let aheadMs = 0
+
   const ask = async (path: string, range: string, signal: AbortSignal): Promise<TransportAnswer> => {
+    const request = { method: 'GET', path, range }
+    const answer = await send(path, range, signal)
+    if (answer.status !== 401) return answer
+    const told = toldClock({ secret, request, challenge: headerOf(answer, 'www-authenticate') })
+    if (told === undefined) return answer
+    discard(answer)
+    aheadMs = told - clock.now()
+    return send(path, range, signal)
+  }
+
+  const send = async (path: string, range: string, signal: AbortSignal): Promise<TransportAnswer> => {
+    const request = { method: 'GET', path, range }
     const traceparent = tracer.traceparent()
-    const authorization = signRequest({ secret, request: { method: 'GET', path, range }, now: clock.now() })
+    const authorization = signRequest({ secret, request, now: Math.round(clock.now() + aheadMs) })
     try {
       const answer = await pool.request({
         method: 'GET',
@@ -173,8 +188,7 @@ function blobOf(answer: TransportAnswer, offset: number, reading: Reading): Upst
   }
   discard(answer)
   if (status === 404) throw failure('notFound', 'http_404', 'the other replica neither downloads nor holds it', status)
-  if (status === 401)
-    throw failure('denied', 'http_401', 'the other replica has another secret, or its clock is off', status)
+  if (status === 401) throw failure('denied', 'http_401', 'the other replica has another secret', status)
   if (status >= 500)
     throw failure('unavailable', `http_${status}`, 'the other replica cannot give this blob now', status)
   throw failure('invalid', `http_${status}`, 'the other replica gave an answer that cannot be used', status)
