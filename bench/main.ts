@@ -12,6 +12,7 @@ import { manifest } from './bars/manifest.ts'
 import { metrics } from './bars/metrics.ts'
 import { outage } from './bars/outage.ts'
 import { ownerKilled } from './bars/owner-killed.ts'
+import { page } from './bars/page.ts'
 import { sharedTag } from './bars/shared-tag.ts'
 import { stalledReaders } from './bars/stalled.ts'
 import { start } from './bars/start.ts'
@@ -22,7 +23,7 @@ import { plantTree } from './tree.ts'
 
 /** `npm run bench [-- name…] [--runs 5]`: measures the bars beside their peers, prints a table, writes `bench/results/latest.json`. */
 
-const oneMachine: readonly Bar[] = [cold, firstByte, warmBlob, manifest, metrics, stalledReaders, start]
+const oneMachine: readonly Bar[] = [cold, firstByte, warmBlob, manifest, metrics, stalledReaders, start, page]
 const manyReplicas: readonly Bar[] = [fleet, ownerKilled, fromBucket, sharedTag, outage]
 const bars = [...oneMachine, ...manyReplicas]
 const results = join(import.meta.dirname, 'results')

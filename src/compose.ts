@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { hostname } from 'node:os'
 import { Blobs } from './cache/blobs.ts'
 import type { Fleet } from './cache/fleet.ts'
 import { createManifests } from './cache/manifests.ts'
@@ -21,6 +22,7 @@ import { type RunningServer, startServer } from './edge/server.ts'
 import type { Log } from './log/log.ts'
 import type { Observer } from './log/observer.ts'
 import { SavingsMeter } from './metrics/meter.ts'
+import { TrafficHistory } from './metrics/history.ts'
 import { createMetrics } from './metrics/metrics.ts'
 import { describeStatus } from './metrics/status.ts'
 import { loggingObserver } from './metrics/logging-observer.ts'
@@ -82,21 +84,39 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
     report,
     tracer,
   })
+  const status = () =>
+    describeStatus({
+      version,
+      uptimeSeconds: (clock.monotonic() - startedAt) / 1000,
+      upstreams: [...upstreams.values()],
+      storage: stores.usage(),
+      shared: stores.shared?.pending(),
+      redis: stores.redis(),
+      snapshot: metrics.snapshot(),
+      savings: savings.report(),
+    })
+  const history = new TrafficHistory({ clock, read: () => metrics.snapshot().traffic })
+  const ending = new AbortController()
+  let registryPort = config.listen.port
   const admin = createAdmin({
     metrics,
     exemplars: tracer.on,
-    status: () =>
-      describeStatus({
-        version,
-        uptimeSeconds: (clock.monotonic() - startedAt) / 1000,
-        upstreams: [...upstreams.values()],
-        storage: stores.usage(),
-        shared: stores.shared?.pending(),
-        redis: stores.redis(),
-        snapshot: metrics.snapshot(),
-        savings: savings.report(),
-      }),
+    status,
     savings: async since => (since === undefined ? savings.report() : await savings.since(since)),
+    page: {
+      status,
+      history,
+      fills: () => blobs.view(),
+      catalog: stores.catalog,
+      blobs: stores.blobCatalog,
+      upstreams: config.upstreams.map(({ name, aliases, default: isDefault }) => ({ name, aliases, isDefault })),
+      locate: name => locator.locate({ name, host: undefined, query: new URLSearchParams(), basePath: '' }),
+      listen: () => ({ host: config.listen.host, port: registryPort }),
+      admin: config.admin,
+      machine: hostname(),
+      clock,
+      ending: ending.signal,
+    },
     // Redis and the bucket are a help: without them pulls go on from upstream (F-55, F-59).
     readiness: () => (draining ? { ready: false, reasons: ['draining'] } : { ready: true, reasons: [] }),
     onError: error => log.error({ error }, 'admin page failed'),
@@ -104,6 +124,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
 
   const listeners: RunningServer[] = []
   const stopStores = async (): Promise<void> => {
+    history.close()
     await blobs.close()
     await Promise.all([...upstreams.values()].map(upstream => upstream.close()))
     watch.close()
@@ -131,6 +152,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   }
   const [registry, adminServer, others] = listeners
   if (!registry || !adminServer) throw new Error('both listeners are needed')
+  registryPort = Number(new URL(registry.url).port || 80)
   let connections = 0
   const counting = setInterval(() => void registry.connections().then(count => (connections = count)), 1_000).unref()
   metrics.clients(() => connections)
@@ -142,6 +164,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   let closing: Promise<void> | undefined
   const close = async (drainMs: number): Promise<void> => {
     draining = true
+    ending.abort()
     clearInterval(counting)
     await registry.close(drainMs)
     // What other replicas read here they go on reading elsewhere.

@@ -9,7 +9,7 @@ const order: readonly (readonly string[])[] = [
   ['log'],
   ['config'],
   ['tracing'],
-  ['routing', 'policy'],
+  ['routing', 'policy', 'mirror'],
   ['upstream', 'store'],
   ['cache'],
   ['metrics'],

@@ -24,6 +24,7 @@ import { peerOrigin, type RepositoryRight, sharedOrigin, upstreamOrigins } from 
 import { Prefetcher } from './prefetcher.ts'
 import { Quarantine } from './quarantine.ts'
 import type { Rights } from './rights.ts'
+import type { RunningFill } from './running-fill.ts'
 import { SideRead } from './side-read.ts'
 import { StoredReader } from './stored-reader.ts'
 
@@ -81,6 +82,7 @@ export class Blobs {
   readonly #fills = new Map<Digest, Fill>()
   /** Every download that has not ended, with the repository on whose behalf it runs. */
   readonly #running = new Map<Fill, string>()
+  readonly #started = new WeakMap<Fill, Pick<RunningFill, 'upstream' | 'repository' | 'startedAt'>>()
   readonly #spans = new Map<Fill, Span>()
   readonly #tracer: Tracer
   readonly #quarantine: Quarantine
@@ -102,6 +104,15 @@ export class Blobs {
   /** Downloads that run now. */
   get running(): number {
     return this.#running.size
+  }
+
+  /** The downloads that run now, oldest first, for whoever looks on. */
+  view(): RunningFill[] {
+    return [...this.#running.keys()].flatMap(fill => {
+      const started = this.#started.get(fill)
+      const { digest, size, received, readers, began } = fill
+      return started ? [{ ...started, digest, size, received, readers, began }] : []
+    })
   }
 
   /** A manifest of this repository said how large these blobs are (P-60). */
@@ -332,6 +343,8 @@ export class Blobs {
     })
     this.#fills.set(digest, fill)
     this.#running.set(fill, keyOf(target, digest))
+    const { upstream, repository } = target
+    this.#started.set(fill, { upstream, repository, startedAt: this.#deps.clock.now() })
     fill.opened.catch((error: unknown) => this.#rememberMissing(target, digest, error))
     void fill.ended.then(end => {
       // A download that could no longer be joined may have been replaced by another.

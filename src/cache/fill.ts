@@ -88,6 +88,11 @@ export class Fill {
     return this.#size
   }
 
+  /** Who reads along now. */
+  get readers(): number {
+    return this.#readers.size
+  }
+
   /** True once size and digest were right. */
   get verified(): boolean {
     return this.#verified

@@ -1,24 +1,18 @@
 import { hostname } from 'node:os'
-import { formatAddress, isUnspecified } from '../config/address.ts'
+import { isUnspecified } from '../config/address.ts'
 import type { Config } from '../config/config.ts'
 import { ConfigError } from '../config/problem.ts'
 import { nearest } from '../config/suggestion.ts'
-import { exitCode } from './exit.ts'
-import { buildkit } from './mirror/buildkit.ts'
 import {
-  type Client,
   type ClientName,
   clientNames,
   type ContainerdVersion,
   type MirrorOptions,
   type NodeSetup,
-} from './mirror/client.ts'
-import { containerd } from './mirror/containerd.ts'
-import { crio, podman } from './mirror/containers.ts'
-import { docker } from './mirror/docker.ts'
-import { k3s, rke2 } from './mirror/k3s.ts'
-import { kind } from './mirror/kind.ts'
-import { talos } from './mirror/talos.ts'
+} from '../mirror/client.ts'
+import { clients } from '../mirror/clients.ts'
+import { isUndialable, problemOfUrl, urlOfListener } from '../mirror/url.ts'
+import { exitCode } from './exit.ts'
 import { type ConfigOptions, readConfigFor, reportConfigError } from './options.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -28,18 +22,6 @@ export type MirrorCommandOptions = ConfigOptions & {
   readonly containerdVersion?: string
   readonly airGapped?: boolean
   readonly ca?: string
-}
-
-const clients: Readonly<Record<ClientName, Client>> = {
-  containerd,
-  docker,
-  podman,
-  crio,
-  k3s,
-  rke2,
-  talos,
-  buildkit,
-  kind,
 }
 
 /** Prints the node configuration of one client. Gives the exit code. */
@@ -99,7 +81,7 @@ export function mirrorOptions(options: MirrorCommandOptions, config: Config): Mi
 }
 
 function readUrl(given: string | undefined, config: Config): URL {
-  if (given === undefined) return urlOfListener(config)
+  if (given === undefined) return ownUrl(config)
   const problem = problemOfUrl(given)
   if (problem !== undefined)
     throw usage(
@@ -107,19 +89,8 @@ function readUrl(given: string | undefined, config: Config): URL {
       `${problem}: expected the URL that nodes reach this registry at, such as http://cache.example.com:5000`,
     )
   const url = new URL(given)
-  if (isUnspecified(url.hostname.replace(/^\[(.*)\]$/, '$1')))
-    throw usage('--url', `nobody can dial ${url.hostname}: write the address that the nodes know`)
+  if (isUndialable(url)) throw usage('--url', `nobody can dial ${url.hostname}: write the address that the nodes know`)
   return url
-}
-
-/** What keeps this from being scheme, host and port; without the user name or password that may be in it. */
-function problemOfUrl(given: string): string | undefined {
-  if (!/^https?:\/\//i.test(given)) return 'http:// or https:// is missing'
-  if (!URL.canParse(given)) return 'host or port is wrong'
-  const { username, password, pathname, search, hash } = new URL(given)
-  if (username !== '' || password !== '') return 'a user name or password cannot be part of it'
-  if (pathname !== '/') return `the path ${pathname} cannot be part of it`
-  return search === '' && hash === '' ? undefined : 'nothing may follow ? or #'
 }
 
 function addressNotes({ url }: MirrorCommandOptions, { listen }: Config): string[] {
@@ -129,12 +100,11 @@ function addressNotes({ url }: MirrorCommandOptions, { listen }: Config): string
   ]
 }
 
-function urlOfListener({ listen }: Config): URL {
+function ownUrl({ listen }: Config): URL {
   if (listen.port === 0) throw usage('--url', 'is needed, because listen has port 0')
-  const host = isUnspecified(listen.host) ? hostname().toLowerCase() : listen.host
-  const url = `http://${formatAddress({ host, port: listen.port })}`
-  if (!URL.canParse(url)) throw usage('--url', 'is needed, because the name of this machine is no host name')
-  return new URL(url)
+  const url = urlOfListener(listen, hostname())
+  if (url === undefined) throw usage('--url', 'is needed, because the name of this machine is no host name')
+  return url
 }
 
 function readVersion(given: string | undefined): ContainerdVersion | undefined {

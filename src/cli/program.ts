@@ -1,7 +1,7 @@
 import { Command, CommanderError, Option } from 'commander'
 import { describeError } from '../log/redact.ts'
 import { exitCode } from './exit.ts'
-import { clientNames } from './mirror/client.ts'
+import { clientNames } from '../mirror/client.ts'
 import type { MirrorCommandOptions } from './mirror.ts'
 import type { NodeInstallOptions, NodeUninstallOptions } from './node.ts'
 import { addConfigOptions, type ConfigOptions } from './options.ts'

@@ -173,7 +173,7 @@ function describeStart({ config, file }: LoadedConfig, running: Running, warning
   const lines = [
     `Layover ${version}`,
     `  registry    ${running.registryUrl}`,
-    `  admin       ${running.adminUrl}  (/status /metrics /livez /readyz)`,
+    `  admin       ${running.adminUrl}  (a page for browsers, /status /metrics /livez /readyz)`,
     `  data        ${config.dataDir}, at most ${formatSize(config.storage.maxBytes)}`,
     `  config      ${file ?? 'built-in defaults'}`,
     `  upstreams   ${config.upstreams.map(({ name }) => name).join(', ')}${config.offline ? '  (offline: none is asked)' : ''}`,

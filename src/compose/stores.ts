@@ -3,6 +3,7 @@ import type { Clock } from '../clock.ts'
 import type { Config } from '../config/config.ts'
 import type { Log } from '../log/log.ts'
 import type { Observer } from '../log/observer.ts'
+import type { BlobCatalog, Catalog } from '../store/catalog.ts'
 import { type EmbeddedStores, openEmbeddedStores } from '../store/embedded.ts'
 import type { Leases } from '../store/leases.ts'
 import { LocalLeases } from '../store/local-leases.ts'
@@ -36,6 +37,9 @@ export type Stores = {
   readonly totals: Totals
   /** Undefined: no other replica would tell. */
   readonly questions: Questions | undefined
+  /** What is known here, and what lies on this disk, for the status page. */
+  readonly catalog: Catalog
+  readonly blobCatalog: BlobCatalog
   usage(): StorageUsage
   /** Undefined: there is no Redis. */
   redis(): RedisState | undefined
@@ -66,7 +70,7 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       bucket = await openS3Blobs({ config: config.s3, local: embedded.blobs, existing, queueDir, clock, observer, log })
       closing.push(() => bucket?.close())
     }
-    const { metadata, leases, questions, totals, state } = config.redis
+    const { metadata, leases, questions, totals, state, catalog } = config.redis
       ? await openRedis(options, closing)
       : local(embedded, clock)
     const records = bucket ? await archived({ metadata, bucket, options, closing }) : metadata
@@ -79,6 +83,8 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       leases,
       totals,
       questions,
+      catalog,
+      blobCatalog: embedded.catalog,
       usage: () => embedded.usage(),
       redis: state,
       close,
@@ -93,6 +99,7 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
 async function importRedis() {
   return {
     ...(await import('../store/redis-client.ts')),
+    ...(await import('../store/redis-catalog.ts')),
     ...(await import('../store/redis-connection.ts')),
     ...(await import('../store/redis-leases.ts')),
     ...(await import('../store/redis-metadata.ts')),
@@ -119,12 +126,14 @@ type Records = {
   readonly leases: Leases
   readonly totals: Totals
   readonly questions: Questions | undefined
+  readonly catalog: Catalog
   readonly state: () => RedisState | undefined
 }
 
-const local = ({ metadata, totals }: EmbeddedStores, clock: Clock): Records => ({
+const local = ({ metadata, totals, catalog }: EmbeddedStores, clock: Clock): Records => ({
   metadata,
   totals,
+  catalog,
   leases: new LocalLeases({ clock }),
   questions: undefined,
   state: () => undefined,
@@ -135,7 +144,7 @@ async function openRedis(
   closing: (() => Promise<void> | void)[],
 ): Promise<Records> {
   if (!config) throw new Error('no Redis is configured')
-  const { RedisConnection, RedisLeases, RedisQuestions, RedisTotals, openRedisMetadata, patienceMs } =
+  const { RedisCatalog, RedisConnection, RedisLeases, RedisQuestions, RedisTotals, openRedisMetadata, patienceMs } =
     await importRedis()
   const connection = new RedisConnection({ config, observer, log })
   closing.push(() => connection.close())
@@ -144,11 +153,13 @@ async function openRedis(
   const leases = new RedisLeases({ connection, keyPrefix: config.keyPrefix, patienceMs: patienceMs(config) })
   const questions = new RedisQuestions({ connection, keyPrefix: config.keyPrefix })
   const totals = new RedisTotals({ connection, keyPrefix: config.keyPrefix, clock })
+  const catalog = new RedisCatalog({ connection, keyPrefix: config.keyPrefix, clock })
   return {
     metadata: tracedCalls<MetadataStore>(tracer, metadata, 'redis', recordCalls),
     leases: tracedCalls<Leases>(tracer, leases, 'redis', ['acquire']),
     questions: tracedCalls<Questions>(tracer, questions, 'redis', ['take']),
     totals,
+    catalog,
     state: () => connection.state(),
   }
 }

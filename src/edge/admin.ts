@@ -1,5 +1,7 @@
-import { Hono } from 'hono'
+import { type Context, Hono } from 'hono'
 import type { Metrics } from '../metrics/metrics.ts'
+import type { PageParts } from './page/parts.ts'
+import { addPages } from './page/routes.ts'
 
 export type Readiness = {
   readonly ready: boolean
@@ -20,12 +22,15 @@ export type AdminOptions = {
    * reason: what is cached is still served (F-27).
    */
   readonly readiness: () => Readiness
+  /** What the status page shows; undefined: there is none. */
+  readonly page?: PageParts
   /** Told what went wrong when a page could not be made; the client learns only that it could not. */
   readonly onError?: (error: Error) => void
 }
 
 /** Pages of the admin listener. */
 const pages = {
+  '/': 'the status page, in a browser',
   '/metrics': 'Prometheus metrics',
   '/livez': 'the process answers (also /healthz)',
   '/readyz': 'this instance should get requests; 503 with the reasons when not',
@@ -41,7 +46,15 @@ const index = `Layover\n\n${Object.entries(pages)
  * The app of the admin listener: read-only, without secrets, without upstream URLs. It has no authentication, so it listens on
  * loopback unless an operator decides otherwise (T-56). Nothing on it changes anything or makes Layover dial (T-5).
  */
-export function createAdmin({ metrics, exemplars = false, status, savings, readiness, onError }: AdminOptions): Hono {
+export function createAdmin({
+  metrics,
+  exemplars = false,
+  status,
+  savings,
+  readiness,
+  page,
+  onError,
+}: AdminOptions): Hono {
   const app = new Hono()
 
   app.use(async (c, next) => {
@@ -49,7 +62,9 @@ export function createAdmin({ metrics, exemplars = false, status, savings, readi
     return c.json({ error: 'this listener is read-only' }, 405, { allow: 'GET, HEAD' })
   })
 
-  app.get('/', c => c.text(index))
+  const plainIndex = (c: Context): Response => c.text(index)
+  if (page) addPages(app, { parts: page, index: plainIndex, onError: error => onError?.(error) })
+  else app.get('/', plainIndex)
   for (const path of ['/livez', '/healthz']) app.get(path, c => c.text('ok\n'))
   app.get('/readyz', c => {
     const { ready, reasons } = readiness()

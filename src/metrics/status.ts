@@ -45,6 +45,8 @@ export type UpstreamStatus = Traffic & {
   readonly unreachableSince?: string
   readonly blockedUntil?: string
   readonly lastError?: string
+  /** Requests allowed and left, as it last said. */
+  readonly rateLimit?: NonNullable<UpstreamHealth['rateLimit']>
   readonly upstreamRequests: number
 }
 
@@ -83,6 +85,7 @@ function describeUpstream(name: string, health: UpstreamHealth, snapshot: Metric
     ...(health.unreachableSince !== undefined && { unreachableSince: isoTime(health.unreachableSince) }),
     ...(health.blockedUntil !== undefined && { blockedUntil: isoTime(health.blockedUntil) }),
     ...(health.lastError !== undefined && { lastError: health.lastError }),
+    ...(health.rateLimit && { rateLimit: health.rateLimit }),
     ...(snapshot.upstreams[name] ?? { ...traffic(0, 0), upstreamRequests: 0 }),
   }
 }

@@ -27,6 +27,8 @@ import { SpoolDirectory } from './spool-directory.ts'
 import { Sqlite } from './sqlite.ts'
 import { SqliteMetadata } from './sqlite-metadata.ts'
 import { SqliteTotals } from './sqlite-totals.ts'
+import type { BlobCatalog, Catalog } from './catalog.ts'
+import { SqliteCatalog } from './sqlite-catalog.ts'
 import type { BlobStore, MetadataStore, Spool, StorageUsage } from './stores.ts'
 import { Sweep } from './sweep.ts'
 import { TagTable } from './tag-table.ts'
@@ -52,6 +54,7 @@ export type EmbeddedStores = {
   readonly totals: Totals
   /** Published blobs in the order of digests: those after `after`, at most `limit`. */
   page(after: Digest | undefined, limit: number): readonly { readonly digest: Digest; readonly size: number }[]
+  readonly catalog: Catalog & BlobCatalog
   usage(): StorageUsage
   /** Resolves when the work in the background (adopting files, trimming to the budget) that is known now is done. */
   settled(): Promise<void>
@@ -202,6 +205,7 @@ export async function openEmbeddedStores({
       metadata,
       totals: new SqliteTotals(sqlite),
       page: (after, limit) => index.page(after, limit),
+      catalog: new SqliteCatalog(sqlite),
       usage: () => {
         const { blobs: count, blobBytes, manifests: manifestCount, manifestBytes } = counters()
         return {

@@ -86,8 +86,8 @@ export function createPeer(options: PeerOptions): Peer {
   }
 
   const send = async (path: string, range: string, signal: AbortSignal): Promise<TransportAnswer> => {
-    const request = { method: 'GET', path, range }
     const traceparent = tracer.traceparent()
+    const request = { method: 'GET', path, range }
     const authorization = signRequest({ secret, request, now: Math.round(clock.now() + aheadMs) })
     try {
       const answer = await pool.request({

@@ -10,7 +10,7 @@ import { matchingRange, parseContentRange } from './content-range.ts'
 import type { ExchangeAnswer } from './exchange.ts'
 import { noTracer, type Tracer } from '../tracing/tracer.ts'
 import { Limiter } from './limiter.ts'
-import { parseRateLimit } from './rate-limit.ts'
+import { parseRateLimit, type RateLimit } from './rate-limit.ts'
 import { withRetries } from './retry.ts'
 import { readSmallBody } from './small-body.ts'
 import { Source } from './source.ts'
@@ -83,6 +83,7 @@ class RegistryClient implements Upstream {
   readonly #smallSlots: Limiter
   /** Where HEAD is not answered, until when (monotonic). */
   readonly #withoutHead = new Map<string, number>()
+  #rateLimit: RateLimit | undefined
 
   constructor({ config, offline, clock, observer, log, lookup, via, trace }: UpstreamDependencies) {
     const tracer = trace?.tracer ?? noTracer
@@ -119,7 +120,7 @@ class RegistryClient implements Upstream {
 
   health(): UpstreamHealth {
     const { breaker } = this.#sources[0]
-    return { state: breaker.state(), ...breaker.health() }
+    return { state: breaker.state(), ...breaker.health(), rateLimit: this.#rateLimit }
   }
 
   async headManifest(repository: string, reference: string, options: CallOptions = {}): Promise<ManifestHead> {
@@ -421,7 +422,9 @@ class RegistryClient implements Upstream {
 
   #observeLimits(answer: ExchangeAnswer): void {
     const limit = parseRateLimit(headerOf(answer, 'ratelimit-limit'), headerOf(answer, 'ratelimit-remaining'))
-    if (limit !== undefined) this.#observer.upstreamRateLimit(this.name, limit)
+    if (limit === undefined) return
+    this.#rateLimit = { ...this.#rateLimit, ...limit }
+    this.#observer.upstreamRateLimit(this.name, limit)
   }
 
   #logFailure({ kind, method, repository }: Call, error: UpstreamError): void {

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream'
 import type { Digest } from '../oci/digest.ts'
+import type { RateLimit } from './rate-limit.ts'
 
 /**
  * One configured registry, asked as a client. Every call either resolves with what upstream said or throws {@link UpstreamError}.
@@ -91,6 +92,8 @@ export type UpstreamHealth = {
   /** Epoch milliseconds until which nothing is asked (Retry-After, breaker). */
   readonly blockedUntil: number | undefined
   readonly lastError: string | undefined
+  /** Requests allowed and left, as it last said; absent where it says nothing. */
+  readonly rateLimit?: RateLimit | undefined
 }
 
 /**

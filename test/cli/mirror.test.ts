@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import { parse, parseAllDocuments } from 'yaml'
 import { mirror, type MirrorCommandOptions } from '../../src/cli/mirror.ts'
-import { clientNames } from '../../src/cli/mirror/client.ts'
+import { clientNames } from '../../src/mirror/client.ts'
 import type { Terminal } from '../../src/cli/terminal.ts'
 
 const url = 'http://cache.example.com:5000'
