@@ -10,7 +10,6 @@ import { LocalLeases } from '../store/local-leases.ts'
 import type { Questions } from '../store/questions.ts'
 import { PassingBlobs } from '../store/passing-blobs.ts'
 import type { RedisState } from '../store/redis-connection.ts'
-import type { BlobPages } from '../store/s3-backlog.ts'
 import type { S3SharedBlobs } from '../store/s3-blobs.ts'
 import type { BlobLinks, BlobStore, MetadataStore, SharedBlobs, Spool, StorageUsage } from '../store/stores.ts'
 import type { Totals } from '../store/totals.ts'
@@ -66,8 +65,15 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
     if (config.s3) {
       const { openS3Blobs } = await importBucket()
       const queueDir = join(config.dataDir, 'uploads')
-      const existing: BlobPages = (after, limit) => embedded.page(after, limit)
-      bucket = await openS3Blobs({ config: config.s3, local: embedded.blobs, existing, queueDir, clock, observer, log })
+      bucket = await openS3Blobs({
+        config: config.s3,
+        local: embedded.blobs,
+        existing: embedded,
+        queueDir,
+        clock,
+        observer,
+        log,
+      })
       closing.push(() => bucket?.close())
     }
     const { metadata, leases, questions, totals, state, catalog } = config.redis
