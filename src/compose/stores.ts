@@ -165,7 +165,7 @@ async function openRedis(
   return {
     metadata: tracedCalls<MetadataStore>(tracer, metadata, 'redis', recordCalls),
     leases: tracedCalls<Leases>(tracer, leases, 'redis', ['acquire']),
-    questions,
+    questions: tracedCalls<Questions>(tracer, questions, 'redis', ['take']),
     totals,
     catalog,
     state: () => connection.state(),
