@@ -253,8 +253,8 @@ describe('draining', () => {
     gate.release()
     const from = performance.now()
     await drained
-    expect((await closed) - from).toBeLessThan(2_000)
-    expect(performance.now() - from).toBeLessThan(3_000)
+    expect((await closed) - from).toBeLessThan(20_000)
+    expect(performance.now() - from).toBeLessThan(20_000)
   })
 })
 
@@ -284,13 +284,13 @@ describe('slow readers', () => {
     const digest = room.registry.addBlobTo('app', bytes)
     const layover = await startTestLayover({
       upstreams: { 'fake.test': room.registry },
-      config: { clients: { maxConnections: 1_000, stallMs: 300 } },
+      config: { clients: { maxConnections: 1_000, stallMs: 2_000 } },
     })
     try {
       const slow = await openStream(layover, `/v2/app/blobs/${digest}`)
       for (let read = 0; read < bytes.length; read += 1024 * 1024) {
         await slow.read(read)
-        await setTimeout(100)
+        await setTimeout(350)
       }
       const { body, complete } = await slow.rest()
       expect([body.equals(bytes), complete]).toEqual([true, true])
