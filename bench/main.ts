@@ -9,6 +9,7 @@ import { firstByte } from './bars/first-byte.ts'
 import { fleet } from './bars/fleet.ts'
 import { fromBucket } from './bars/from-bucket.ts'
 import { manifest } from './bars/manifest.ts'
+import { metrics } from './bars/metrics.ts'
 import { outage } from './bars/outage.ts'
 import { ownerKilled } from './bars/owner-killed.ts'
 import { page } from './bars/page.ts'
@@ -22,7 +23,7 @@ import { plantTree } from './tree.ts'
 
 /** `npm run bench [-- name…] [--runs 5]`: measures the bars beside their peers, prints a table, writes `bench/results/latest.json`. */
 
-const oneMachine: readonly Bar[] = [cold, firstByte, warmBlob, manifest, stalledReaders, start, page]
+const oneMachine: readonly Bar[] = [cold, firstByte, warmBlob, manifest, metrics, stalledReaders, start, page]
 const manyReplicas: readonly Bar[] = [fleet, ownerKilled, fromBucket, sharedTag, outage]
 const bars = [...oneMachine, ...manyReplicas]
 const results = join(import.meta.dirname, 'results')

@@ -12,6 +12,7 @@ import { openStores, type Stores } from './compose/stores.ts'
 import type { Config, Prefetch, UpstreamConfig } from './config/config.ts'
 import { createAdmin } from './edge/admin.ts'
 import { adminListener } from './edge/admin-listener.ts'
+import { createRedirectRule } from './edge/redirect-rule.ts'
 import { createRegistryHandler } from './edge/registry.ts'
 import { createReport } from './edge/report.ts'
 import { WriteWatch } from './edge/send-bytes.ts'
@@ -19,6 +20,7 @@ import { type RunningServer, startServer } from './edge/server.ts'
 import type { Log } from './log/log.ts'
 import type { Observer } from './log/observer.ts'
 import { TrafficHistory } from './metrics/history.ts'
+import { SavingsMeter } from './metrics/meter.ts'
 import { createMetrics } from './metrics/metrics.ts'
 import { describeStatus } from './metrics/status.ts'
 import { loggingObserver } from './metrics/logging-observer.ts'
@@ -46,11 +48,20 @@ export type RunningLayover = {
 export async function startLayover({ config, log, clock = systemClock }: LayoverOptions): Promise<RunningLayover> {
   const startedAt = clock.monotonic()
   const names = config.upstreams.map(upstream => upstream.name)
-  const metrics = createMetrics({ upstreams: names, version })
+  const metrics = createMetrics({ upstreams: names, version, clock })
   const observer = loggingObserver(metrics, log, clock)
   const via = `layover-${randomBytes(6).toString('hex')}`
   const stores = await openStores({ config, clock, observer, log })
   const replica = await openReplica({ config, stores, clock, observer, log })
+  const savings = new SavingsMeter({
+    totals: stores.totals,
+    read: () => metrics.amounts(),
+    pricing: config.pricing,
+    upstreams: names,
+    clock,
+    failed: error => observer.storeFailed('totals', error),
+  })
+  await savings.start()
   const upstreams = createUpstreams({ config, clock, observer, via })
   const { handlers, blobs } = createCache({ config, upstreams, stores, fleet: replica?.fleet, clock, observer })
   const watch = new WriteWatch(config.clients.stallMs)
@@ -58,7 +69,16 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
 
   const report = createReport({ metrics, log, access: config.log.access })
   const locator = createLocator(config.upstreams)
-  const handler = createRegistryHandler({ ...handlers, locator, watch, via, draining: () => draining, report })
+  const redirect = config.s3?.redirect && createRedirectRule(config.s3.redirect)
+  const handler = createRegistryHandler({
+    ...handlers,
+    locator,
+    watch,
+    redirect,
+    via,
+    draining: () => draining,
+    report,
+  })
   const status = () =>
     describeStatus({
       version,
@@ -68,6 +88,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
       shared: stores.shared?.pending(),
       redis: stores.redis(),
       snapshot: metrics.snapshot(),
+      savings: savings.report(),
     })
   const history = new TrafficHistory({ clock, read: () => metrics.snapshot().traffic })
   const ending = new AbortController()
@@ -89,6 +110,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
       clock,
       ending: ending.signal,
     },
+    savings: async since => (since === undefined ? savings.report() : await savings.since(since)),
     // Redis and the bucket are a help: without them pulls go on from upstream (F-55, F-59).
     readiness: () => (draining ? { ready: false, reasons: ['draining'] } : { ready: true, reasons: [] }),
     onError: error => log.error({ error }, 'admin page failed'),
@@ -101,6 +123,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
     await Promise.all([...upstreams.values()].map(upstream => upstream.close()))
     watch.close()
     await replica?.close()
+    await savings.close()
     await stores.close()
   }
   try {
@@ -128,6 +151,8 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   const counting = setInterval(() => void registry.connections().then(count => (connections = count)), 1_000).unref()
   metrics.clients(() => connections)
   metrics.setUsage(() => stores.usage())
+  if (stores.redis()) metrics.setRedis(() => stores.redis())
+  metrics.setSavings(() => savings.reading())
   metrics.setPending(() => stores.shared?.pending() ?? { uploads: 0, bytes: 0 })
 
   let closing: Promise<void> | undefined
@@ -185,6 +210,7 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
   const { offline } = config
   const { metadata } = stores
   const settings = settingsOf(config.upstreams)
+  const storeSource = config.redis ? ('memory' as const) : ('disk' as const)
   const rights = createRights({
     upstreams,
     metadata,
@@ -196,6 +222,7 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
     store: stores.blobs,
     spool: stores.spool,
     shared: stores.shared,
+    links: stores.links,
     fleet,
     rights,
     fills: config.fills,
@@ -210,6 +237,8 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
     // Not the store: between its last byte and its publication a blob is only there.
     blobs,
     rights,
+    storeSource,
+    questions: stores.questions,
     clock,
     observer,
     offline,
@@ -218,7 +247,7 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
       blobs.prefetch(target, toPrefetch(parsed, config.prefetch))
     },
   })
-  const lists = { upstreams, settings, metadata, clock, observer, offline }
+  const lists = { upstreams, settings, metadata, storeSource, clock, observer, offline }
   return {
     blobs,
     handlers: { manifests, blobs, tagLists: createTagLists(lists), referrers: createReferrers(lists) },

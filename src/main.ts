@@ -11,8 +11,9 @@ process.env.UV_THREADPOOL_SIZE ??= '16'
 // Compiled code is kept from start to start: that saves time and the 25 MiB of the type stripper. In a directory of our own user, because who can write
 // to it decides what is run; where there is none, nothing is kept. (mkdir with `recursive` never returns for some paths, such as below /proc.)
 if (process.env.NODE_COMPILE_CACHE === undefined) {
-  const home = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache')
   try {
+    // A user without an entry in /etc/passwd has no home; asking for it throws.
+    const home = process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache')
     if (!existsSync(home)) mkdirSync(home)
     enableCompileCache(join(home, 'layover'))
   } catch {

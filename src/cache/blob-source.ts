@@ -21,8 +21,11 @@ export type BlobSourceDeps = {
   readonly clock: Clock
   /** Called once, when upstream first gave bytes for this repository. */
   readonly onConfirmed: () => void
-  /** This origin is to blame for bytes that are not those of the digest: what it has should be removed where that can be done. */
-  readonly onWrongBytes: (origin: Origin) => void
+  /**
+   * This origin is to blame for bytes that are not those of the digest: what it has should be removed where that can be done. Readers are told when it
+   * resolves, so it is bounded; it never rejects.
+   */
+  readonly onWrongBytes: (origin: Origin) => Promise<void>
 }
 
 export type Progress = { readonly received: number; readonly progress: number; readonly signal: AbortSignal }
@@ -114,17 +117,21 @@ export class BlobSource {
     return await origin.open(start, signal, end)
   }
 
-  /** What came has wrong bytes or a wrong size: who is to blame is not asked for this blob for a while. */
-  reject(reason: 'digest_mismatch' | 'size_mismatch'): void {
+  /**
+   * What came has wrong bytes or a wrong size: who is to blame is not asked for this blob for a while, from now on. Resolves when it is removed, or cannot be.
+   */
+  async reject(reason: 'digest_mismatch' | 'size_mismatch'): Promise<void> {
     this.#lastReason = reason
+    const removals: Promise<void>[] = []
     const { quarantine, digest, onWrongBytes } = this.#deps
     for (const origin of this.#suspects()) {
       quarantine.add(digest, this.#suspicion(origin, reason))
       this.#excluded.add(origin)
       // The size is a manifest's word, which may be wrong itself: nothing is removed for it alone.
-      if (reason === 'digest_mismatch' || this.#contributors.has(origin)) onWrongBytes(origin)
+      if (reason === 'digest_mismatch' || this.#contributors.has(origin)) removals.push(onWrongBytes(origin))
       else if (origin.kind === 'shared') this.#offeredWrongSize = true
     }
+    await Promise.all(removals)
   }
 
   /** Decides what follows a failed connection: resolves when the next may be opened, throws when there is no point. */

@@ -3,12 +3,13 @@ import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { FillConfig } from '../config/config.ts'
 import type { Observer } from '../log/observer.ts'
-import type { Outcome } from '../log/outcome.ts'
+import type { Outcome, ServedSource } from '../log/outcome.ts'
 import { type Digest, wellKnownBlobs } from '../oci/digest.ts'
 import { blobUnknown, RegistryError, unavailable } from '../oci/errors.ts'
 import type { ByteRange } from '../oci/range.ts'
 import type { Target } from '../routing/target.ts'
-import type { BlobStore, OpenBlob, SharedBlobs, Spool, SpoolFile } from '../store/stores.ts'
+import type { BlobLink, BlobLinks, BlobStore, OpenBlob, SharedBlobs, Spool, SpoolFile } from '../store/stores.ts'
+import { within } from '../store/within.ts'
 import { type Upstream, UpstreamError } from '../upstream/upstream.ts'
 import type { BlobReader } from './blob-reader.ts'
 import { BlobSource } from './blob-source.ts'
@@ -32,6 +33,8 @@ export type BlobsDeps = {
   readonly spool: Spool
   /** Asked when the store has nothing, and given what downloads brought; undefined: there is none. */
   readonly shared?: SharedBlobs | undefined
+  /** Where clients can read by themselves what the shared store has; undefined: nowhere. */
+  readonly links?: BlobLinks | undefined
   /** The other replicas, of which one downloads for all; undefined: there are none. */
   readonly fleet?: Fleet | undefined
   readonly rights: Rights
@@ -46,6 +49,7 @@ export type OpenedBlob = {
   /** Bytes; undefined while upstream has not said it. */
   readonly size: number | undefined
   readonly outcome: Extract<Outcome, 'hit' | 'joined' | 'fill'>
+  readonly source: ServedSource
   /** A reader of `range`, or of everything. */
   reader(range?: ByteRange): BlobReader
   close(): void
@@ -62,6 +66,8 @@ type Wanted = { readonly target: Target; readonly digest: Digest; readonly signa
 
 /** "Not there" is remembered for seconds, so that a client that insists does not become upstream's problem (P-100). */
 const negativeMs = 5_000
+/** A client that is to be cut waits this long for the wrong object to be gone, so that it does not meet it again. */
+const removalMs = 2_000
 
 /**
  * Blobs by digest, on behalf of a repository: from the store, from the download that is running, or from one that is started.
@@ -164,6 +170,27 @@ export class Blobs {
     }
   }
 
+  /**
+   * Where a client of this repository can read the blob by itself. Undefined: it is smaller than `minBytes`, or has to be read here, and whoever asks
+   * for it here learns what there is to say.
+   */
+  async linkTo(
+    target: Target,
+    digest: Digest,
+    { minBytes }: { readonly minBytes: number },
+  ): Promise<BlobLink | undefined> {
+    const { links, rights } = this.#deps
+    const expected = this.#expected.get(keyOf(target, digest))
+    if (!links || wellKnownBlobs.has(digest) || (expected ?? minBytes) < minBytes) return undefined
+    const fill = this.#joinable(digest)
+    // What comes from elsewhere was not there a moment ago.
+    if (fill && fill.began !== 'shared') return undefined
+    if ((await rights.mayReadBlob(target, digest)) !== 'yes') return undefined
+    const link = await this.#tolerate('shared.link', links.link(digest))
+    if (!link || link.size < minBytes || link.size !== (expected ?? link.size)) return undefined
+    return link
+  }
+
   /** Opens a blob for reading. Throws blobUnknown, or the failure of the upstream that had to be asked. */
   async open(target: Target, digest: Digest, signal?: AbortSignal): Promise<OpenedBlob> {
     const known = wellKnownBlobs.get(digest)
@@ -260,8 +287,8 @@ export class Blobs {
         this.#missing.delete(keyOf(target, digest))
         rights.confirmed(target, digest).catch((error: unknown) => observer.storeFailed('link', error))
       },
-      onWrongBytes: origin => {
-        if (origin.kind === 'shared') void this.#removeShared(digest)
+      onWrongBytes: async ({ kind }) => {
+        if (kind === 'shared') await within(removalMs, this.#removeShared(digest))
       },
     })
     const fill: Fill = new Fill({
@@ -284,6 +311,7 @@ export class Blobs {
       if (this.#fills.get(digest) === fill) this.#fills.delete(digest)
       this.#running.delete(fill)
       this.#sideReads.delete(fill)
+      if (member && member.standing !== 'undecided') observer.leaseSettled(member.standing)
       member?.end(this.#endOf(end))
     })
     return fill
@@ -360,6 +388,7 @@ export class Blobs {
     return {
       size: stored.size,
       outcome: 'hit',
+      source: 'disk',
       reader: () => new StoredReader(stored, bad),
       close: () => void stored.close().catch((error: unknown) => this.#deps.observer.storeFailed('close', error)),
     }
@@ -372,6 +401,7 @@ export class Blobs {
     return {
       size,
       outcome,
+      source: sourceOf(fill.began),
       reader: range => {
         const reader = spare ?? fill.join()
         spare = undefined
@@ -471,6 +501,12 @@ function outcomeOf(began: OriginKind | undefined, joined: boolean): OpenedBlob['
   return joined || began === 'peer' ? 'joined' : 'fill'
 }
 
+/** By where a download began: what it went on from later, after a break, is not told apart. */
+function sourceOf(began: OriginKind | undefined): ServedSource {
+  if (began === 'shared') return 's3'
+  return began === 'peer' ? 'peer' : 'fill'
+}
+
 function keyOf(target: Target, digest: Digest): string {
   return `${target.upstream}/${target.repository}@${digest}`
 }
@@ -487,5 +523,5 @@ function inMemory(bytes: Uint8Array): OpenedBlob {
     read: (position, length) => bytes.subarray(position, position + length),
     close: () => undefined,
   }
-  return { size: bytes.length, outcome: 'hit', reader: () => reader, close: () => undefined }
+  return { size: bytes.length, outcome: 'hit', source: 'memory', reader: () => reader, close: () => undefined }
 }

@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { Observer } from '../log/observer.ts'
-import type { Outcome } from '../log/outcome.ts'
+import type { Outcome, ServedSource } from '../log/outcome.ts'
 import type { MetadataStore, StoredDocument } from '../store/stores.ts'
 import { createFlights } from './flights.ts'
 import { forgivingMetadata } from './forgiving-metadata.ts'
@@ -45,6 +45,9 @@ export type Document = Pick<StoredDocument, 'bytes' | 'mediaType' | 'attributes'
 export type Answer = {
   readonly document: Document
   readonly outcome: Outcome
+  readonly source: ServedSource
+  /** One word, when the outcome is `stale`. */
+  readonly staleReason?: string | undefined
   readonly ageMs: number
   readonly warnings: readonly string[]
 }
@@ -54,11 +57,15 @@ export type DocumentsDependencies = {
   readonly clock: Clock
   readonly observer: Observer
   readonly memoryBytes?: number
+  /** Where the metadata store has its bytes. Default `disk`. */
+  readonly storeSource?: ServedSource
   readonly random?: () => number
   readonly offline: boolean
 }
 
 type Entry = { readonly document: Document; readonly storedAt: Moment; askAgainAt: Moment; why: string }
+
+type Found = { readonly entry: Entry; readonly source: ServedSource }
 
 const defaultMemoryBytes = 16 * 1024 * 1024
 /** Larger answers are kept in memory only: a store of small records is no place for them. */
@@ -80,16 +87,20 @@ export function createDocuments(deps: DocumentsDependencies): Documents {
     return entry
   }
 
-  const find = async ({ key, ttlMs }: Question): Promise<Entry | undefined> => {
+  const find = async ({ key, ttlMs }: Question): Promise<Found | undefined> => {
     const known = memory.get(key)
-    if (known) return known
+    if (known) return { entry: known, source: 'memory' }
     const stored = await metadata.getDocument(key)
-    return stored && remember(key, stored, momentOfRecord(stored.storedAt, ttlMs(stored), clock))
+    if (!stored) return undefined
+    const entry = remember(key, stored, momentOfRecord(stored.storedAt, ttlMs(stored), clock))
+    return { entry, source: deps.storeSource ?? 'disk' }
   }
 
-  const stale = (question: Question, entry: Entry, ageMs: number): Answer => ({
+  const stale = (question: Question, { entry, source }: Found, ageMs: number): Answer => ({
     document: entry.document,
     outcome: 'stale',
+    source,
+    staleReason: entry.why,
     ageMs,
     warnings: [staleWarning(question.upstream, entry.why, ageMs)],
   })
@@ -100,24 +111,25 @@ export function createDocuments(deps: DocumentsDependencies): Documents {
     remember(question.key, document, askedAt.moment)
     if (question.keep(document) && document.bytes.length <= maxKeptBytes)
       await metadata.putDocument(question.key, { ...document, storedAt: askedAt.wall })
-    return { document, outcome: 'fill', ageMs: 0, warnings: [] }
+    return { document, outcome: 'fill', source: 'fill', ageMs: 0, warnings: [] }
   }
 
   const answer = async (question: Question, abandoned: AbortSignal): Promise<Answer> => {
-    const entry = await find(question)
-    if (!entry) return fetched(question, abandoned)
+    const found = await find(question)
+    if (!found) return fetched(question, abandoned)
+    const { entry, source } = found
     const ageMs = ageOf(entry.storedAt, clock)
     if (isFresh(ageMs, question.ttlMs(entry.document)))
-      return { document: entry.document, outcome: 'hit', ageMs, warnings: [] }
+      return { document: entry.document, outcome: 'hit', source, ageMs, warnings: [] }
     const usable = deps.offline || mayServeStale(ageMs, question.maxStaleMs)
-    if (usable && entry.why !== '' && momentOf(clock) < entry.askAgainAt) return stale(question, entry, ageMs)
+    if (usable && entry.why !== '' && momentOf(clock) < entry.askAgainAt) return stale(question, found, ageMs)
     try {
       return await fetched(question, abandoned)
     } catch (error) {
       if (!usable || !isNoInformation(error)) throw error
       entry.why = reasonOf(error)
       entry.askAgainAt = (momentOf(clock) + nextQuestionAfterMs(retryAfterOf(error), random())) as Moment
-      return stale(question, entry, ageMs)
+      return stale(question, found, ageMs)
     }
   }
 

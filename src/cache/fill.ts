@@ -48,12 +48,16 @@ export class Fill {
   readonly #readers = new Set<FillReader>()
   readonly #abort = new AbortController()
   readonly #hash: Hash
+  readonly #startedAt = performance.now()
   readonly #opening = Promise.withResolvers<number | undefined>()
   #size: number | undefined
   #verified = false
   #failure: Error | undefined
+  /** The bytes are wrong, and those who wait will hear of it. */
+  #condemned = false
   #over = false
   #holds = 0
+  #mostReaders = 0
   #wakers: (() => void)[] = []
   #lastLeft: (() => void) | undefined
   #abandonTimer: NodeJS.Timeout | undefined
@@ -97,7 +101,7 @@ export class Fill {
   /** False when a reader that starts at byte 0 can no longer be served from this download. */
   get joinable(): boolean {
     // Once over, its file is being closed, and what was published is in the store (F-21).
-    if (this.#over || this.#failure !== undefined || this.#abort.signal.aborted) return false
+    if (this.#over || this.#condemned || this.#failure !== undefined || this.#abort.signal.aborted) return false
     return this.#landing.isWhole
   }
 
@@ -116,6 +120,7 @@ export class Fill {
     this.#stopAbandonTimer()
     const reader = new FillReader(this)
     this.#readers.add(reader)
+    this.#mostReaders = Math.max(this.#mostReaders, this.#readers.size)
     return reader
   }
 
@@ -193,7 +198,7 @@ export class Fill {
     observer.fillStarted(source.upstream)
     try {
       await this.#download()
-      this.#verify()
+      await this.#verify()
       this.#wake()
       return await this.#publish()
     } catch (error) {
@@ -249,7 +254,8 @@ export class Fill {
       )
     } catch (error) {
       this.#abort.signal.throwIfAborted()
-      if (isWrongSize(error)) this.#reject('size_mismatch')
+      // The next place is asked meanwhile.
+      if (isWrongSize(error)) void this.#reject('size_mismatch')
       await source.afterFailure(error, {
         received: this.received,
         progress: this.received - before,
@@ -303,20 +309,24 @@ export class Fill {
         reader.fail(new FillError('slow_reader', 'too slow for a download that cannot be kept on disk'))
   }
 
-  #verify(): void {
+  async #verify(): Promise<void> {
     const actual = finish(algorithmOf(this.digest), this.#hash)
     if (actual !== this.digest) {
-      this.#reject('digest_mismatch')
+      // Whoever is cut tries again at once, perhaps at another replica: by then the bytes must not be had any more where they came from.
+      this.#condemned = true
+      await this.#reject('digest_mismatch')
       throw new FillError('digest_mismatch', `upstream sent ${this.received} bytes that hash to ${actual}`)
     }
     this.#size = this.received
     this.#verified = true
   }
 
-  #reject(reason: 'digest_mismatch' | 'size_mismatch'): void {
+  /** Resolves when what can be done about it is done. Never rejects. */
+  async #reject(reason: 'digest_mismatch' | 'size_mismatch'): Promise<void> {
     const { source, observer } = this.#deps
-    source.reject(reason)
+    const removed = source.reject(reason)
     observer.contentRejected({ upstream: source.upstream, kind: 'blob', digest: this.digest, reason })
+    await removed
   }
 
   async #publish(): Promise<FillEnd> {
@@ -361,7 +371,16 @@ export class Fill {
   #endOf(outcome: FillEnd, error: Error | undefined): FillEnded {
     const { digest, source } = this.#deps
     const reason = error === undefined ? undefined : reasonOf(error)
-    return { upstream: source.upstream, digest, outcome, reason, bytes: this.received, error }
+    return {
+      upstream: source.upstream,
+      digest,
+      outcome,
+      reason,
+      bytes: this.received,
+      seconds: (performance.now() - this.#startedAt) / 1000,
+      readers: this.#mostReaders,
+      error,
+    }
   }
 
   #wake(): void {

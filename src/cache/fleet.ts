@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.ts'
 import type { Observer } from '../log/observer.ts'
 import type { Digest } from '../oci/digest.ts'
-import type { Lease, Leases } from '../store/leases.ts'
+import type { HeldLease, Lease, Leases } from '../store/leases.ts'
 import { type Peer, peerName } from '../upstream/peer.ts'
 import { type UpstreamBlob, UpstreamError } from '../upstream/upstream.ts'
 import type { Origin } from './origin.ts'
@@ -58,10 +58,18 @@ export type FleetDeps = {
 }
 
 const renewMs = 3_000
+/** When nobody could tell whether the lease is still held, it is asked for again soon: it lives on for some seconds. */
+const renewAgainMs = 1_000
 /** How long others can be sent here for a blob that is downloaded: while it is uploaded, or where nothing says when it can be had elsewhere. */
 const lingerMs = { uploading: 60_000, otherwise: 10_000 }
+/** Who looked for the blob where all find it just before it was there asks for the lease a moment later: it is sent here rather than upstream. */
+const settleMs = 3_000
 /** Other replicas that are tried before this one goes alone. */
 const maxHolders = 8
+/** A holder whose lease was kept within this time is alive, also when it is too busy to answer. */
+const aliveMs = 5_000
+/** How often one that is alive and does not answer is asked again. Then this replica goes alone, and leaves it its lease. */
+const maxUnanswered = 2
 /** Connections to one holder that brought no byte: after these it counts as gone, whatever its lease says. */
 const maxFruitless = 3
 
@@ -110,20 +118,22 @@ class Member implements FleetFill {
 
   progressed(received: number): void {
     this.#received = received
-    const lease = this.#lease
-    if (!lease || this.#isRenewing || this.#hasEnded || received <= this.#renewedBytes) return
+    if (this.#isRenewing || this.#hasEnded || received <= this.#renewedBytes) return
+    if (this.#lease === undefined && this.#standing !== 'alone') return
     if (this.#deps.clock.monotonic() - this.#renewedAt < renewMs) return
     this.#isRenewing = true
+    const work = this.#lease ? this.#renew(this.#lease, received) : this.#goPublic()
     // Owned by the flag: nobody waits for it, and what goes wrong with leases is reported, not thrown.
-    void this.#renew(lease, received).finally(() => (this.#isRenewing = false))
+    void work.finally(() => (this.#isRenewing = false))
   }
 
   end({ published, until }: { readonly published: boolean; readonly until?: Promise<unknown> }): void {
     if (this.#hasEnded) return
     this.#hasEnded = true
-    // Nobody waits for it: leave() reports what goes wrong.
-    if (!published || !this.#lease) void this.leave()
-    else this.#linger(this.#lease, until)
+    // Nobody waits for any of it: what goes wrong is reported.
+    if (published && this.#lease) this.#linger(this.#lease, until)
+    else if (published && this.#standing === 'alone') void this.#offer(until)
+    else void this.leave()
   }
 
   /** Gives the lease back. Safe to repeat. */
@@ -151,10 +161,13 @@ class Member implements FleetFill {
   /** The bytes at whoever downloads them; undefined: that is this replica from now on. */
   async #follow(offset: number, signal: AbortSignal): Promise<UpstreamBlob | undefined> {
     let gone = this.#isFruitless(offset) ? this.#holder : undefined
+    let unanswered = 0
     for (let asked = 0; asked < maxHolders; asked++) {
       signal.throwIfAborted()
-      const holder = await this.#claim(gone)
-      if (holder === undefined) return undefined
+      const held = await this.#claim(gone)
+      if (held === undefined) return undefined
+      const holder = held.heldBy
+      gone = undefined
       signal.throwIfAborted()
       try {
         const peer = this.#deps.peerAt(holder)
@@ -168,28 +181,51 @@ class Member implements FleetFill {
         return blob
       } catch (error) {
         signal.throwIfAborted()
-        if (!isGone(error)) {
+        const isBusy = isSilence(error) && held.idleMs < aliveMs
+        if (!isGone(error) || (isBusy && ++unanswered > maxUnanswered)) {
           this.#deps.observer.storeFailed('peer', error)
           break
         }
-        gone = holder
+        if (!isBusy) gone = holder
       }
     }
-    this.#standing = 'alone'
+    this.#goAlone()
     return undefined
   }
 
-  /** Asks for the lease; gives the URL of who has it, or undefined when this replica goes by itself, with the lease or without. */
-  async #claim(gone: string | undefined): Promise<string | undefined> {
+  /** Asks for the lease; gives who has it, or undefined when this replica goes by itself, with the lease or without. */
+  async #claim(gone: string | undefined): Promise<HeldLease | undefined> {
     if (this.#standing === 'owner' || this.#standing === 'alone' || this.#hasEnded) return undefined
     if (gone !== undefined) await this.#releaseFor(gone)
     const claim = await this.#acquire(this.#deps.ownUrl)
-    if (claim === undefined) this.#standing = 'alone'
+    if (claim === undefined) this.#goAlone()
     else if ('heldBy' in claim) {
-      if (claim.heldBy !== this.#deps.ownUrl) return claim.heldBy
-      this.#standing = 'alone'
+      if (claim.heldBy !== this.#deps.ownUrl) return claim
+      this.#goAlone()
     } else this.#own(claim)
     return undefined
+  }
+
+  #goAlone(): void {
+    this.#standing = 'alone'
+    this.#renewedAt = this.#deps.clock.monotonic()
+  }
+
+  /** Who goes alone, because the store could not be asked or another was at it, is there for those who come later as soon as the lease is free. */
+  async #goPublic(): Promise<void> {
+    this.#renewedAt = this.#deps.clock.monotonic()
+    const claim = await this.#acquire(this.#deps.ownUrl)
+    if (claim && !('heldBy' in claim)) this.#own(claim)
+  }
+
+  /** What was downloaded without a lease can be read here as well, until all find it elsewhere. */
+  async #offer(until: Promise<unknown> | undefined): Promise<void> {
+    const claim = await this.#acquire(this.#deps.ownUrl)
+    if (!claim || 'heldBy' in claim) return this.leave()
+    this.#lease = claim
+    if (!this.#leaving) return this.#linger(claim, until)
+    this.#lease = undefined
+    await this.#tolerate(claim.release())
   }
 
   /**
@@ -212,30 +248,36 @@ class Member implements FleetFill {
   }
 
   async #renew(lease: Lease, received: number): Promise<void> {
-    this.#renewedAt = this.#deps.clock.monotonic()
-    this.#renewedBytes = received
-    if ((await this.#tolerate(lease.renew(received))) !== false || this.#lease !== lease) return
+    const { clock } = this.#deps
+    this.#renewedAt = clock.monotonic()
+    const isHeld = await this.#tolerate(lease.renew(received))
+    if (this.#lease !== lease) return
+    // A slow store has not taken it away: it is kept, and asked for again (F-60).
+    if (isHeld === undefined) this.#renewedAt = clock.monotonic() - renewMs + renewAgainMs
+    else this.#renewedBytes = received
+    if (isHeld !== false) return
     // Lapsed because upstream stood still, or lost with the store: have it again if nobody else has it, and go on either way (F-63).
     this.#lease = undefined
     const claim = this.#hasEnded ? undefined : await this.#acquire(this.#deps.ownUrl)
     if (claim && !('heldBy' in claim)) this.#own(claim)
-    else this.#standing = 'alone'
+    else this.#goAlone()
   }
 
   #linger(lease: Lease, until: Promise<unknown> | undefined): void {
-    const deadline = this.#deps.clock.monotonic() + (until ? lingerMs.uploading : lingerMs.otherwise)
+    const { clock } = this.#deps
+    let deadline = clock.monotonic() + (until ? lingerMs.uploading : lingerMs.otherwise)
     let beats = 0
     const renew = (): void => {
       // Each one counts as progress, after the last byte: what goes on is the upload.
       void this.#tolerate(lease.renew(this.#received + ++beats))
     }
     renew()
-    const stop = (): void => void this.leave()
+    const settled = (): void => void (deadline = Math.min(deadline, clock.monotonic() + settleMs))
     this.#lingering = setInterval(() => {
-      if (this.#deps.clock.monotonic() >= deadline) stop()
+      if (clock.monotonic() >= deadline) void this.leave()
       else renew()
     }, renewMs).unref()
-    until?.then(stop, stop)
+    until?.then(settled, settled)
   }
 
   #noteHolder(holder: string): void {
@@ -268,4 +310,9 @@ class Member implements FleetFill {
 /** It died, stopped or has forgotten: somebody else should do it. A replica that refuses us is none of that. */
 function isGone(error: unknown): boolean {
   return error instanceof UpstreamError && (error.failure === 'notFound' || error.failure === 'unavailable')
+}
+
+/** It may only be busy. */
+function isSilence(error: unknown): boolean {
+  return error instanceof UpstreamError && error.failure === 'unavailable' && error.reason === 'timeout'
 }

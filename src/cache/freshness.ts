@@ -23,13 +23,16 @@ export function askedNow(clock: Clock): Asked {
   return { wall: clock.now(), moment: momentOf(clock) }
 }
 
+/** Clocks of machines that are kept in time differ by less: what another replica wrote just now is not from the future. */
+const skewMs = 2_000
+
 /**
  * When a record read from a store was last confirmed, on the monotonic clock.
  * `checkedAt` in the future means that a clock jumped: its age is unknown, and it counts as having just expired.
  */
 export function momentOfRecord(checkedAt: number, ttlMs: number, clock: Clock): Moment {
   const ageMs = clock.now() - checkedAt
-  return (clock.monotonic() - (ageMs >= 0 ? ageMs : ttlMs)) as Moment
+  return (clock.monotonic() - (ageMs >= -skewMs ? Math.max(0, ageMs) : ttlMs)) as Moment
 }
 
 /** Milliseconds since `moment`. */

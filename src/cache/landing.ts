@@ -24,6 +24,8 @@ const passThroughBytes = 4 * 1024 * 1024
 /** Without a spool: how long the slowest reader may hold up the others. */
 const patienceMs = 5_000
 const writeBytes = 1024 * 1024
+/** Less than this waits for more: a write for each chunk costs a thread's waking for each. All of it is still in memory, where readers find it. */
+const worthWritingBytes = 512 * 1024
 
 /**
  * Where the bytes of a download land: in memory, and behind it in a spool file. Disk trouble is not client trouble: without a file, or when writing
@@ -75,7 +77,7 @@ export class Landing {
   /** Takes the next bytes. A promise: too many wait to be written or read, and the next should come when it has resolved. */
   push(chunk: Buffer): Promise<void> | undefined {
     this.#window.push(chunk)
-    this.#writing ??= this.#write()
+    if (this.received - this.#written >= worthWritingBytes) this.#writing ??= this.#write(worthWritingBytes)
     return this.#isFull() ? this.#untilRoom() : undefined
   }
 
@@ -101,6 +103,8 @@ export class Landing {
 
   /** Resolves when everything is on disk, or will never be; with the file that holds all bytes, if there is one. */
   async settle(): Promise<SpoolFile | undefined> {
+    await this.#writing
+    this.#writing ??= this.#write(1)
     await this.#writing
     await this.#spoolReady
     return this.#passThrough || this.#written < this.received ? undefined : this.#spool
@@ -156,11 +160,11 @@ export class Landing {
     }, patienceMs)
   }
 
-  /** Moves what is in memory to the spool, as long as there is something. */
-  async #write(): Promise<void> {
+  /** Moves what is in memory to the spool, as long as there are so many bytes. */
+  async #write(atLeast: number): Promise<void> {
     try {
       await this.#spoolReady
-      while (this.#spool && !this.#passThrough && !this.#halted && this.#written < this.received) {
+      while (this.#spool && !this.#passThrough && !this.#halted && this.received - this.#written >= atLeast) {
         const chunks = this.#window.from(this.#written, writeBytes)
         await this.#spool.write(chunks, this.#written)
         this.#written += chunks.reduce((sum, chunk) => sum + chunk.length, 0)

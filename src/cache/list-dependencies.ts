@@ -1,5 +1,6 @@
 import type { Clock } from '../clock.ts'
 import type { Observer } from '../log/observer.ts'
+import type { ServedSource } from '../log/outcome.ts'
 import type { MetadataStore } from '../store/stores.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 
@@ -10,6 +11,8 @@ export type ListDependencies = {
   readonly metadata: MetadataStore
   readonly clock: Clock
   readonly observer: Observer
+  /** Where the metadata store has its bytes. Default `disk`. */
+  readonly storeSource?: ServedSource
   readonly random?: () => number
   readonly offline: boolean
 }

@@ -3,6 +3,7 @@ import { algorithmOf, type Digest, digestOf } from '../oci/digest.ts'
 import { ManifestRefused, type ParsedManifest, readManifest } from '../oci/manifest.ts'
 import { isManifestMediaType } from '../oci/media-types.ts'
 import type { Observer } from '../log/observer.ts'
+import type { ServedSource } from '../log/outcome.ts'
 import type { ManifestRecord, MetadataStore } from '../store/stores.ts'
 
 /** A manifest whose bytes hash to its digest, read once. */
@@ -11,6 +12,8 @@ export type CachedManifest = {
   readonly parsed: ParsedManifest
   /** For whoever serves it: prepared headers, made once per manifest in memory. */
   readonly slot: { headers?: unknown }
+  /** Where its bytes were found, this time. */
+  readonly source: ServedSource
 }
 
 /**
@@ -37,6 +40,8 @@ export function createManifestRecords(deps: {
   readonly metadata: MetadataStore
   readonly observer: Observer
   readonly memoryBytes: number
+  /** Where the store has its bytes. */
+  readonly storeSource: ServedSource
 }): ManifestRecords {
   const memory = new LRUCache<Digest, CachedManifest>({
     maxSize: deps.memoryBytes,
@@ -44,7 +49,12 @@ export function createManifestRecords(deps: {
   })
 
   const remember = (record: ManifestRecord, parsed: ParsedManifest): CachedManifest => {
-    const cached: CachedManifest = { record: { ...record, bytes: compact(record.bytes) }, parsed, slot: {} }
+    const cached: CachedManifest = {
+      record: { ...record, bytes: compact(record.bytes) },
+      parsed,
+      slot: {},
+      source: 'memory',
+    }
     memory.set(record.digest, cached)
     return cached
   }
@@ -71,7 +81,7 @@ export function createManifestRecords(deps: {
       const record = await deps.metadata.getManifest(digest)
       if (!record) return undefined
       try {
-        return remember({ ...record, digest }, verified(record, digest))
+        return { ...remember({ ...record, digest }, verified(record, digest)), source: deps.storeSource }
       } catch (error) {
         deps.observer.storeFailed('getManifest', error)
         await deps.metadata.deleteManifest(digest)
@@ -80,7 +90,8 @@ export function createManifestRecords(deps: {
     },
     async keep(record, parsed) {
       const known = memory.get(record.digest)
-      return known ? agree(known, record.mediaType) : store(record, parsed)
+      const kept = await (known ? agree(known, record.mediaType) : store(record, parsed))
+      return { ...kept, source: 'fill' }
     },
     agree,
   }

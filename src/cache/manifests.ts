@@ -1,18 +1,20 @@
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { Observer } from '../log/observer.ts'
-import type { Outcome } from '../log/outcome.ts'
+import type { Outcome, ServedSource } from '../log/outcome.ts'
 import { type Digest, isDigest, wellKnownBlobs } from '../oci/digest.ts'
 import { manifestUnknown, nameUnknown, unavailable } from '../oci/errors.ts'
 import { describedBlobs, type ParsedManifest } from '../oci/manifest.ts'
 import type { Reference } from '../oci/reference.ts'
 import { formatWarning } from '../oci/warning.ts'
 import type { Target } from '../routing/target.ts'
+import type { Questions } from '../store/questions.ts'
 import type { BlobStore, ManifestRecord, MetadataStore } from '../store/stores.ts'
 import { type Upstream, UpstreamError } from '../upstream/upstream.ts'
 import { createAbsences } from './absences.ts'
 import { createFlights } from './flights.ts'
 import { forgivingMetadata } from './forgiving-metadata.ts'
+import { createInquire } from './inquiry.ts'
 import { type Asked, ageOf, askedNow, isFresh, mayServeStale, momentOf, staleWarning } from './freshness.ts'
 import {
   type FetchedManifest,
@@ -45,6 +47,9 @@ export type ServedManifest = {
   readonly bytes: Uint8Array
   readonly byTag: boolean
   readonly outcome: Outcome
+  readonly source: ServedSource
+  /** One word, when the outcome is `stale`. */
+  readonly staleReason: string | undefined
   /** Since upstream last confirmed it; 0 by digest. */
   readonly ageMs: number
   /** Undefined by digest: it never expires (P-48). */
@@ -67,12 +72,16 @@ export type ManifestsDependencies = {
   readonly metadata: MetadataStore
   readonly blobs: Pick<BlobStore, 'size'>
   readonly rights: ManifestRights
+  /** What other replicas ask upstream at the moment; undefined: there are none. */
+  readonly questions?: Questions | undefined
   readonly clock: Clock
   readonly observer: Observer
   /** Called once for each manifest that is newly stored: prefetching starts here. */
   readonly onServed?: (target: Target, parsed: ParsedManifest, record: ManifestRecord) => void
   /** Default 64 MiB. */
   readonly memoryBytes?: number
+  /** Where the metadata store has its bytes. Default `disk`. */
+  readonly storeSource?: ServedSource
   /** In [0, 1). Default Math.random. */
   readonly random?: () => number
   /** true: never dial. */
@@ -83,7 +92,10 @@ export type ManifestsDependencies = {
 type Place = { readonly target: Target; readonly upstream: Upstream; readonly settings: TagSettings }
 /** A place where there is work to do; `signal` fires when nobody waits for it any more. */
 type Errand = Place & { readonly signal: AbortSignal }
-type Settled = Pick<ServedManifest, 'outcome' | 'ageMs' | 'warnings'> & { readonly cached: CachedManifest }
+type Settled = Pick<ServedManifest, 'outcome' | 'ageMs' | 'warnings'> & {
+  readonly cached: CachedManifest
+  readonly staleReason?: string
+}
 
 const defaultMemoryBytes = 64 * 1024 * 1024
 /** How long a repository that answers GET, and HEAD with nothing of use, is asked by GET at once (P-40, F-32). */
@@ -96,9 +108,11 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     metadata,
     observer: deps.observer,
     memoryBytes: deps.memoryBytes ?? defaultMemoryBytes,
+    storeSource: deps.storeSource ?? 'disk',
   })
   const tags = createTags({ metadata, clock, random: deps.random ?? Math.random })
   const absences = createAbsences(clock)
+  const inquire = createInquire(deps.questions, clock)
   const tagFlights = createFlights<Settled>()
   const digestFlights = createFlights<Settled>()
   const fetches = createFlights<Settled>()
@@ -113,6 +127,8 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
   })
 
   const cannotAsk = (upstream: Upstream): boolean => offline || upstream.health().state === 'open'
+
+  const questionOf = ({ upstream, repository }: Target, reference: string) => ({ upstream, repository, reference })
 
   // By digest
 
@@ -146,10 +162,18 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
 
   /** One GET by digest for all who need it, by tag or by digest. */
   const obtain = async (place: Errand, digest: Digest, firstSource = 0): Promise<Settled> => {
-    const fetch = async (signal: AbortSignal): Promise<Settled> => {
+    const ask = async (signal: AbortSignal): Promise<Settled> => {
       const fetched = await fetchByDigest(originOf({ ...place, signal }), digest, firstSource)
       return filled(await keep(place.target, fetched), fetched.warnings)
     }
+    const look = async (): Promise<Settled | undefined> => {
+      const cached = await records.find(digest)
+      return cached && (await rights.isConfirmed(place.target, digest)) ? hit(cached) : undefined
+    }
+    const fetch = (signal: AbortSignal): Promise<Settled> =>
+      cannotAsk(place.upstream)
+        ? ask(signal)
+        : inquire({ question: questionOf(place.target, digest), signal, look, ask: () => ask(signal) })
     const { value } = await fetches.share(tagKey(place.target, digest), fetch, place.signal)
     return value
   }
@@ -215,10 +239,38 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     if (postponed && cached && usable && momentOf(clock) < postponed.until)
       return settleStale(place, { entry, cached, why: postponed.why })
     try {
-      return await revalidate(place, tag, entry)
+      return await inquireTag(place, tag, () =>
+        countRevalidation(place, entry.record.digest, revalidate(place, tag, entry)),
+      )
     } catch (error) {
       return settleAfterFailure(place, tag, { entry, cached, error })
     }
+  }
+
+  /** What upstream said to this replica; what another one was told is counted there. */
+  const countRevalidation = async (place: Errand, before: Digest, answer: Promise<Settled>): Promise<Settled> => {
+    const { upstream } = place.target
+    try {
+      const settled = await answer
+      deps.observer.revalidated(upstream, settled.cached.record.digest === before ? 'same' : 'changed')
+      return settled
+    } catch (error) {
+      deps.observer.revalidated(upstream, isNotFound(error) ? 'gone' : 'failed')
+      throw error
+    }
+  }
+
+  /** One question for all replicas, where its answer is good for any time at all. */
+  const inquireTag = (place: Errand, tag: string, ask: () => Promise<Settled>): Promise<Settled> => {
+    const { target, settings, signal } = place
+    if (settings.tagTtlMs === 0 || cannotAsk(place.upstream)) return ask()
+    const look = async (): Promise<Settled | undefined> => {
+      const entry = await tags.find(target, tag, settings.tagTtlMs)
+      const ageMs = entry ? ageOf(entry.checkedAt, clock) : Number.POSITIVE_INFINITY
+      const cached = entry && isFresh(ageMs, settings.tagTtlMs) ? await records.find(entry.record.digest) : undefined
+      return entry && cached && { cached, outcome: 'hit', ageMs, warnings: entry.warnings }
+    }
+    return inquire({ question: questionOf(target, tag), signal, look, ask })
   }
 
   const settleNewTag = async (place: Errand, tag: string): Promise<Settled> => {
@@ -227,7 +279,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     if (absences.has(tagKey(target, tag))) throw absent(place, tag)
     if (offline) throw offlineAnd(subject)
     try {
-      return await fillByTag(place, tag)
+      return await inquireTag(place, tag, () => fillByTag(place, tag))
     } catch (error) {
       if (isNotFound(error)) absences.add(tagKey(target, tag))
       const settled = await settleFromMirrors(place, tag, error)
@@ -261,7 +313,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     try {
       const settled = await obtain(place, digest)
       await point(place, tag, settled, askedAt)
-      return settled
+      return settled.outcome === 'hit' ? { ...settled, outcome: 'revalidated' } : settled
     } catch (error) {
       // The tag may have moved on since the HEAD, and the digest be gone: what the GET gives is what counts (F-30).
       if (isNotFound(error)) return fillByTag(place, tag)
@@ -325,7 +377,8 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
   ): Promise<Settled> => {
     await requireBlobs(place, cached)
     const ageMs = ageOf(entry.checkedAt, clock)
-    return { cached, outcome: 'stale', ageMs, warnings: [staleWarning(place.upstream.name, why, ageMs)] }
+    const warnings = [staleWarning(place.upstream.name, why, ageMs)]
+    return { cached, outcome: 'stale', ageMs, warnings, staleReason: why }
   }
 
   /** What a mirror says about a tag is served, and never becomes the tag (T-21). */
@@ -424,9 +477,21 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
   }
 }
 
-function served({ cached, outcome, ageMs, warnings }: Settled, ttlMs: number | undefined): ServedManifest {
+function served({ cached, outcome, ageMs, warnings, staleReason }: Settled, ttlMs: number | undefined): ServedManifest {
   const { digest, mediaType, bytes } = cached.record
-  return { digest, mediaType, bytes, byTag: ttlMs !== undefined, outcome, ageMs, ttlMs, warnings, slot: cached.slot }
+  return {
+    digest,
+    mediaType,
+    bytes,
+    byTag: ttlMs !== undefined,
+    outcome,
+    source: cached.source,
+    staleReason,
+    ageMs,
+    ttlMs,
+    warnings,
+    slot: cached.slot,
+  }
 }
 
 const hit = (cached: CachedManifest): Settled => ({ cached, outcome: 'hit', ageMs: 0, warnings: [] })

@@ -1,6 +1,6 @@
 import type { ListDependencies } from './list-dependencies.ts'
 import { LRUCache } from 'lru-cache'
-import type { Outcome } from '../log/outcome.ts'
+import type { Outcome, ServedSource } from '../log/outcome.ts'
 import type { Digest } from '../oci/digest.ts'
 import { nameUnknown } from '../oci/errors.ts'
 import { ManifestRefused } from '../oci/manifest.ts'
@@ -34,6 +34,8 @@ export type ReferrersPage = {
   /** For `OCI-Filters-Applied`: set whenever a type was asked for (P-82). */
   readonly filtersApplied: 'artifactType' | undefined
   readonly outcome: Outcome
+  readonly source: ServedSource
+  readonly staleReason: string | undefined
   readonly ageMs: number
   readonly ttlMs: number
   readonly warnings: readonly string[]
@@ -155,7 +157,10 @@ const isEmpty = (document: Document): boolean => document.attributes.count === '
 const ttlOf = (document: Document): number => (isEmpty(document) ? emptyTtlMs : ttlMs)
 const isNotFound = (error: unknown): boolean => error instanceof UpstreamError && error.failure === 'notFound'
 
-function pageFrom(request: Request, { document, outcome, ageMs, warnings }: Answer): ReferrersPage {
+function pageFrom(
+  request: Request,
+  { document, outcome, source, staleReason, ageMs, warnings }: Answer,
+): ReferrersPage {
   const { next } = document.attributes
   return {
     body: Buffer.from(document.bytes),
@@ -163,6 +168,8 @@ function pageFrom(request: Request, { document, outcome, ageMs, warnings }: Answ
     nextQuery: next === undefined ? undefined : new URLSearchParams(next),
     filtersApplied: request.artifactType === undefined ? undefined : 'artifactType',
     outcome,
+    source,
+    staleReason,
     ageMs,
     ttlMs: ttlOf(document),
     warnings,
@@ -175,6 +182,8 @@ const emptyOffline = (request: Request): ReferrersPage => ({
   nextQuery: undefined,
   filtersApplied: request.artifactType === undefined ? undefined : 'artifactType',
   outcome: 'stale',
+  source: 'memory',
+  staleReason: 'offline',
   ageMs: 0,
   ttlMs: emptyTtlMs,
   warnings: [formatWarning('incomplete: this cache is offline and knows no referrers of this digest')],

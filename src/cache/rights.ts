@@ -49,20 +49,22 @@ const rememberedLinks = 65_536
 
 export function createRights(deps: RightsDependencies): ManifestRights {
   const metadata = forgivingMetadata(deps.metadata, deps.observer)
-  const remembered = new LRUCache<string, true>({ max: rememberedLinks })
+  /** `opened`: named by one of its manifests, and upstream confirmed it somewhere. */
+  const remembered = new LRUCache<string, 'confirmed' | 'opened'>({ max: rememberedLinks })
   const questions = createFlights<void>()
 
-  const remembersConfirmed = (target: Target, digest: Digest): boolean => remembered.get(keyOf(target, digest)) === true
+  const remembersConfirmed = (target: Target, digest: Digest): boolean =>
+    remembered.get(keyOf(target, digest)) === 'confirmed'
 
   const linkOf = async (target: Target, digest: Digest): Promise<'named' | 'confirmed' | undefined> => {
     if (remembersConfirmed(target, digest)) return 'confirmed'
     const link = await metadata.getLink(target.upstream, target.repository, digest)
-    if (link === 'confirmed') remembered.set(keyOf(target, digest), true)
+    if (link === 'confirmed') remembered.set(keyOf(target, digest), 'confirmed')
     return link
   }
 
   const confirmed = async (target: Target, digest: Digest): Promise<void> => {
-    remembered.set(keyOf(target, digest), true)
+    remembered.set(keyOf(target, digest), 'confirmed')
     await metadata.putLinks(target.upstream, target.repository, [digest], 'confirmed')
   }
 
@@ -79,6 +81,16 @@ export function createRights(deps: RightsDependencies): ManifestRights {
     await confirmed(target, digest)
   }
 
+  const isHeld = async (target: Target, digest: Digest): Promise<boolean> => {
+    // A warm blob asks no store, also while there is none that answers.
+    if (remembered.has(keyOf(target, digest))) return true
+    const link = await linkOf(target, digest)
+    if (link !== 'named') return link === 'confirmed'
+    if (!(await metadata.isConfirmedAt(target.upstream, digest))) return false
+    remembered.set(keyOf(target, digest), 'opened')
+    return true
+  }
+
   return {
     remembersConfirmed,
     confirmed,
@@ -89,10 +101,7 @@ export function createRights(deps: RightsDependencies): ManifestRights {
     async mayReadBlob(target, digest) {
       // Their content is known to everybody (P-66).
       if (wellKnownBlobs.has(digest)) return 'yes'
-      const link = await linkOf(target, digest)
-      if (link === 'confirmed') return 'yes'
-      if (link === undefined) return 'ask'
-      return (await metadata.isConfirmedAt(target.upstream, digest)) ? 'yes' : 'ask'
+      return (await isHeld(target, digest)) ? 'yes' : 'ask'
     },
     async confirm(target, digest, signal) {
       await questions.share(keyOf(target, digest), abandoned => ask(target, digest, abandoned), signal)

@@ -1,5 +1,5 @@
 import type { ListDependencies } from './list-dependencies.ts'
-import type { Outcome } from '../log/outcome.ts'
+import type { Outcome, ServedSource } from '../log/outcome.ts'
 import { nameUnknown } from '../oci/errors.ts'
 import { type PageRequest, pageOf, parsePageRequest, sortNames } from '../oci/pagination.ts'
 import { formatWarning } from '../oci/warning.ts'
@@ -30,6 +30,8 @@ export type TagList = {
   /** What to ask for the next page, without `ns`; absent on the last page. */
   readonly nextQuery: URLSearchParams | undefined
   readonly outcome: Outcome
+  readonly source: ServedSource
+  readonly staleReason: string | undefined
   readonly ageMs: number
   readonly ttlMs: number
   readonly warnings: readonly string[]
@@ -53,6 +55,8 @@ export function createTagLists(deps: ListDependencies): TagLists {
       nextQuery:
         next === undefined || page.n === undefined ? undefined : new URLSearchParams({ n: String(page.n), last: next }),
       outcome: 'stale',
+      source: deps.storeSource ?? 'disk',
+      staleReason: why,
       ageMs: 0,
       ttlMs,
       warnings: [
@@ -129,12 +133,14 @@ function parseJson(upstream: Upstream, bytes: Buffer): unknown {
 const notATagList = (upstream: Upstream, cause?: unknown): UpstreamError =>
   new UpstreamError('invalid', upstream.name, 'not_a_tag_list', 'the answer is not a list of tags', { cause })
 
-function pageFrom(target: Target, { document, outcome, ageMs, warnings }: Answer): TagList {
+function pageFrom(target: Target, { document, outcome, source, staleReason, ageMs, warnings }: Answer): TagList {
   const { next } = document.attributes
   return {
     body: bodyOf(target, Buffer.from(document.bytes).toString()),
     nextQuery: next === undefined ? undefined : new URLSearchParams(next),
     outcome,
+    source,
+    staleReason,
     ageMs,
     ttlMs,
     warnings,
@@ -145,6 +151,8 @@ const emptyPage = (target: Target): TagList => ({
   body: bodyOf(target, '[]'),
   nextQuery: undefined,
   outcome: 'hit',
+  source: 'memory',
+  staleReason: undefined,
   ageMs: 0,
   ttlMs,
   warnings: [],

@@ -39,7 +39,7 @@ function readUrl(given: string | undefined): string | undefined {
 }
 
 /** "Every address" can be listened on, not dialled. */
-function dialable({ host, port }: Address): Address {
+export function dialable({ host, port }: Address): Address {
   if (!isUnspecified(host)) return { host, port }
   return { host: host === '::' ? '::1' : '127.0.0.1', port }
 }

@@ -55,7 +55,8 @@ function wrongClient(client: string): string {
   return `expected one of ${clientNames.join(', ')}${near === undefined ? '' : `, did you mean ${near}?`}`
 }
 
-function mirrorOptions(options: MirrorCommandOptions, config: Config): MirrorOptions {
+/** What the options of `mirror` and of `node install` mean, with what is configured. Throws ConfigError. */
+export function mirrorOptions(options: MirrorCommandOptions, config: Config): MirrorOptions {
   const configured = config.upstreams.map(({ name, aliases, default: isDefault }) => ({ name, aliases, isDefault }))
   const names = options.upstream.map(asked => {
     const found = configured.find(({ name, aliases }) => name === asked || aliases.includes(asked))

@@ -3,8 +3,10 @@ import { describeError } from '../log/redact.ts'
 import { exitCode } from './exit.ts'
 import { clientNames } from '../mirror/client.ts'
 import type { MirrorCommandOptions } from './mirror.ts'
+import type { NodeInstallOptions, NodeUninstallOptions } from './node.ts'
 import { addConfigOptions, type ConfigOptions } from './options.ts'
 import type { ReindexCommandOptions } from './reindex.ts'
+import type { StatsOptions } from './stats.ts'
 import type { Terminal } from './terminal.ts'
 import { describeVersion } from './version.ts'
 
@@ -40,10 +42,12 @@ function buildProgram(terminal: Terminal, done: (code: number) => void): Command
   addServe(program, terminal, done)
   addConfig(program, terminal, done)
   addMirror(program, terminal, done)
+  addNode(program, terminal, done)
   addHealthcheck(program, terminal, done)
   addDoctor(program, terminal, done)
   addDemo(program, terminal, done)
   addReindex(program, terminal, done)
+  addStats(program, terminal, done)
   addVersion(program, terminal)
   return program
 }
@@ -54,6 +58,8 @@ Examples:
   layover serve --listen :5000 --max-bytes 200GiB
   layover config init && layover config check       start a configuration file, look it over
   layover mirror containerd --url http://cache:5000 what to write on the nodes
+  layover node install --url http://10.0.0.5:5000   write it, on the node itself
+  layover stats --last 30d                          what a running one has saved
   layover demo                                      see it work, without any cluster
 
 Exit codes: 0 ok; 1 configuration or usage, or not healthy (healthcheck); 2 failed while running; 3 the demo broke a promise.
@@ -152,6 +158,25 @@ Replicas may serve meanwhile; they also bring back by themselves what they are a
     })
 }
 
+const addStats: Add = (program, terminal, done) => {
+  addConfigOptions(program.command('stats').description('print what a running Layover has saved'), ['admin'])
+    .option('--url <url>', 'ask this admin address instead of the configured one, such as http://127.0.0.1:5001')
+    .option('--last <duration>', 'only of the last hours or days, such as 24h or 30d')
+    .option('--since <date>', 'only since a date, such as 2026-11-01')
+    .option('--json', 'as one JSON object')
+    .addHelpText(
+      'after',
+      `
+Without a period: since the totals began. Figures are kept by hour for three days, then by day for a year, then by month; a period begins with the
+hour, day or month that its first moment lies in. Replicas with one Redis tell what all of them saved. docs/savings.md has the arithmetic.
+`,
+    )
+    .action(async (options: StatsOptions) => {
+      const { stats } = await import('./stats.ts')
+      done(await stats(options, terminal))
+    })
+}
+
 const addVersion = (program: Command, terminal: Terminal): void => {
   program
     .command('version')
@@ -203,6 +228,48 @@ Nothing is written: the output shows each file under its path. Without --url, th
     .action(async (client: string, options: MirrorCommandOptions) => {
       const { mirror } = await import('./mirror.ts')
       done(mirror(client, options, terminal))
+    })
+}
+
+const addNode: Add = (program, terminal, done) => {
+  const node = program
+    .command('node')
+    .description('put the mirror configuration of this node in place, and take it back')
+  const place = (command: Command): Command =>
+    command
+      .option('--client <name>', 'whose files: containerd, docker, podman or crio', 'containerd')
+      .option('--root <directory>', 'where they go (default: where the client reads, such as /etc/containerd/certs.d)')
+      .option('--dry-run', 'say what would be done, and do nothing')
+  addConfigOptions(place(node.command('install').description('write files that make pulls go through Layover')), [])
+    .requiredOption('--url <url>', 'how this node reaches the registry, such as http://10.0.0.5:5000')
+    .option('--resolve', 'write the address that the host of --url has here, for nodes that do not know the name')
+    .addOption(
+      new Option('--upstream <name>', 'only for this registry (repeatable)').argParser(collect).default([], 'all'),
+    )
+    .option('--containerd-version <x.y>', 'version of containerd here, such as 1.7 or 2.2')
+    .option('--containerd-config <file>', 'looked at, never written', '/etc/containerd/config.toml')
+    .option('--air-gapped', 'never fall back to the registry itself')
+    .option('--ca <file>', 'path here of the authority that signed the certificate of --url')
+    .option('--hold', 'stay until SIGTERM, and write again what somebody removed')
+    .option('--every <duration>', 'with --hold: how often to look', '10s')
+    .option('--take-back', 'with --hold: remove the files at the end')
+    .addHelpText(
+      'after',
+      `
+Files that it did not write are never changed. Running it again changes nothing; with other options it removes its files that are no longer meant.
+
+Exit codes: 0 all is in place; 1 usage; 2 a file could not be written; 3 somebody else's file is in the place of one.
+`,
+    )
+    .action(async (options: NodeInstallOptions) => {
+      const { installNode } = await import('./node.ts')
+      done(await installNode(options, terminal))
+    })
+  place(node.command('uninstall').description('remove the files that install wrote, and no others'))
+    .option('--hold', 'stay until SIGTERM afterwards, for a DaemonSet')
+    .action(async (options: NodeUninstallOptions) => {
+      const { uninstallNode } = await import('./node.ts')
+      done(await uninstallNode(options, terminal))
     })
 }
 

@@ -30,7 +30,7 @@ export type Replica = {
 /** Rejects when the secret cannot be used. */
 export async function createReplica({ config, leases, clock, observer, log }: ReplicaOptions): Promise<Replica> {
   const secret = await readReplicaSecret(config.secretFile)
-  const peers = createPeers({ secret, clock })
+  const peers = createPeers({ secret, clock, onBytes: bytes => observer.peerBytes('read', bytes) })
   const fleet = createFleet({ leases, ownUrl: config.url, peerAt: url => peers.at(url), clock, observer })
   return {
     fleet,
@@ -40,6 +40,7 @@ export async function createReplica({ config, leases, clock, observer, log }: Re
         secret,
         clock,
         watch,
+        onSent: bytes => observer.peerBytes('sent', bytes),
         onError: error => log.warn({ error }, 'another replica could not be answered'),
       })
       return startServer({ address: config.listen, handler, maxConnections: maxReplicaConnections })

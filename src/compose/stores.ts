@@ -7,10 +7,13 @@ import type { BlobCatalog, Catalog } from '../store/catalog.ts'
 import { type EmbeddedStores, openEmbeddedStores } from '../store/embedded.ts'
 import type { Leases } from '../store/leases.ts'
 import { LocalLeases } from '../store/local-leases.ts'
+import type { Questions } from '../store/questions.ts'
 import { PassingBlobs } from '../store/passing-blobs.ts'
 import type { RedisState } from '../store/redis-connection.ts'
+import type { BlobPages } from '../store/s3-backlog.ts'
 import type { S3SharedBlobs } from '../store/s3-blobs.ts'
-import type { BlobStore, MetadataStore, SharedBlobs, Spool, StorageUsage } from '../store/stores.ts'
+import type { BlobLinks, BlobStore, MetadataStore, SharedBlobs, Spool, StorageUsage } from '../store/stores.ts'
+import type { Totals } from '../store/totals.ts'
 
 export type StoresOptions = {
   readonly config: Config
@@ -25,10 +28,15 @@ export type Stores = {
   readonly spool: Spool
   readonly metadata: MetadataStore
   readonly shared: SharedBlobs | undefined
+  /** Undefined: clients are sent nowhere. */
+  readonly links: BlobLinks | undefined
   readonly leases: Leases
   /** What is known here, and what lies on this disk, for the status page. */
   readonly catalog: Catalog
   readonly blobCatalog: BlobCatalog
+  readonly totals: Totals
+  /** Undefined: no other replica would tell. */
+  readonly questions: Questions | undefined
   usage(): StorageUsage
   /** Undefined: there is no Redis. */
   redis(): RedisState | undefined
@@ -55,10 +63,11 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
     if (config.s3) {
       const { openS3Blobs } = await importBucket()
       const queueDir = join(config.dataDir, 'uploads')
-      bucket = await openS3Blobs({ config: config.s3, local: embedded.blobs, queueDir, clock, observer, log })
+      const existing: BlobPages = (after, limit) => embedded.page(after, limit)
+      bucket = await openS3Blobs({ config: config.s3, local: embedded.blobs, existing, queueDir, clock, observer, log })
       closing.push(() => bucket?.close())
     }
-    const { metadata, leases, state, catalog } = config.redis
+    const { metadata, leases, questions, totals, state, catalog } = config.redis
       ? await openRedis(options, closing)
       : local(embedded, clock)
     const records = bucket ? await archived({ metadata, bucket, options, closing }) : metadata
@@ -67,9 +76,12 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       spool: embedded.spool,
       metadata: records,
       shared: bucket,
+      links: config.s3?.redirect && bucket,
       leases,
       catalog,
       blobCatalog: embedded.catalog,
+      totals,
+      questions,
       usage: () => embedded.usage(),
       redis: state,
       close,
@@ -84,9 +96,12 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
 async function importRedis() {
   return {
     ...(await import('../store/redis-catalog.ts')),
+    ...(await import('../store/redis-client.ts')),
     ...(await import('../store/redis-connection.ts')),
     ...(await import('../store/redis-leases.ts')),
     ...(await import('../store/redis-metadata.ts')),
+    ...(await import('../store/redis-totals.ts')),
+    ...(await import('../store/redis-questions.ts')),
   }
 }
 
@@ -107,13 +122,17 @@ type Records = {
   readonly metadata: MetadataStore
   readonly leases: Leases
   readonly catalog: Catalog
+  readonly totals: Totals
+  readonly questions: Questions | undefined
   readonly state: () => RedisState | undefined
 }
 
-const local = ({ metadata, catalog }: EmbeddedStores, clock: Clock): Records => ({
+const local = ({ metadata, totals, catalog }: EmbeddedStores, clock: Clock): Records => ({
   metadata,
   catalog,
+  totals,
   leases: new LocalLeases({ clock }),
+  questions: undefined,
   state: () => undefined,
 })
 
@@ -122,14 +141,17 @@ async function openRedis(
   closing: (() => Promise<void> | void)[],
 ): Promise<Records> {
   if (!config) throw new Error('no Redis is configured')
-  const { RedisCatalog, RedisConnection, RedisLeases, openRedisMetadata } = await importRedis()
+  const { RedisCatalog, RedisConnection, RedisLeases, RedisQuestions, RedisTotals, openRedisMetadata, patienceMs } =
+    await importRedis()
   const connection = new RedisConnection({ config, observer, log })
   closing.push(() => connection.close())
   const metadata = await openRedisMetadata({ config, clock, observer, log, connection })
   closing.push(() => metadata.close())
-  const leases = new RedisLeases({ connection, keyPrefix: config.keyPrefix })
+  const leases = new RedisLeases({ connection, keyPrefix: config.keyPrefix, patienceMs: patienceMs(config) })
+  const questions = new RedisQuestions({ connection, keyPrefix: config.keyPrefix })
+  const totals = new RedisTotals({ connection, keyPrefix: config.keyPrefix, clock })
   const catalog = new RedisCatalog({ connection, keyPrefix: config.keyPrefix, clock })
-  return { metadata, leases, catalog, state: () => connection.state() }
+  return { metadata, leases, questions, totals, catalog, state: () => connection.state() }
 }
 
 /** Records that outlive Redis and this disk, because they rest in the bucket too. */

@@ -1,3 +1,5 @@
+import type { Network } from './network.ts'
+
 /** The configuration after parsing: defaults filled in, units resolved, frozen. Bytes are numbers, durations are milliseconds. */
 export type Config = {
   readonly listen: Address
@@ -22,6 +24,8 @@ export type Config = {
   readonly hotTier?: HotTierConfig | undefined
   /** How other replicas reach this one; absent: every replica downloads by itself. */
   readonly replica?: ReplicaConfig | undefined
+  /** What traffic costs; absent: savings are told in bytes alone. */
+  readonly pricing?: PricingConfig | undefined
 }
 
 export type Address = { readonly host: string; readonly port: number }
@@ -128,6 +132,20 @@ export type S3Config = {
   readonly uploads: number
   /** How long one metadata request, and one idle stretch of a transfer, may take. */
   readonly requestTimeoutMs: number
+  /** Undefined: every byte goes through this cache. */
+  readonly redirect?: RedirectConfig | undefined
+}
+
+/** Clients that are answered with a signed URL of the bucket in place of bytes. */
+export type RedirectConfig = {
+  /** By the address of the connection, at least one. */
+  readonly networks: readonly Network[]
+  /** Smaller blobs are answered from here. */
+  readonly minBytes: number
+  /** How long a URL is valid; at most 7 days. */
+  readonly ttlMs: number
+  /** Origin of the service as clients reach it; undefined: that of {@link S3Config.endpoint}. */
+  readonly endpoint: string | undefined
 }
 
 /** How to reach Redis. Host names are resolved at each connect, so a service name may move. */
@@ -169,4 +187,33 @@ export type ReplicaConfig = {
   readonly url: string
   /** File of the secret that all replicas share, at least 16 bytes; read at start. */
   readonly secretFile: string
+}
+
+/** Prices, all in one currency. What has no price counts in bytes and not in money. */
+export type PricingConfig = {
+  /** ISO 4217: `USD`. */
+  readonly currency: string
+  /** What a GiB from an upstream costs, by its configured name. */
+  readonly links: Readonly<Record<string, LinkPrice>>
+  /** What a GiB costs that one replica reads from another. */
+  readonly crossZone?: LinkPrice | undefined
+  readonly bucket?: BucketPrice | undefined
+}
+
+/** A price per GiB by the volume of a calendar month (UTC), as clouds bill it. */
+export type LinkPrice = {
+  /** The preset, or `custom`: a label of metrics. */
+  readonly name: string
+  /** So much costs nothing each month; it counts towards the tiers. */
+  readonly freeBytes: number
+  /** Ascending, the first from 0 on. Each holds for what lies above `fromBytes`, up to where the next begins. */
+  readonly tiers: readonly { readonly fromBytes: number; readonly perGiB: number }[]
+}
+
+export type BucketPrice = {
+  /** PUT, POST, LIST and the parts of uploads. */
+  readonly writesPer1000: number
+  /** GET, HEAD. */
+  readonly readsPer1000: number
+  readonly perGiBMonth: number
 }

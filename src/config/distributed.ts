@@ -5,6 +5,8 @@ import {
   count,
   duration,
   flag,
+  keyPrefix,
+  networks,
   oneOf,
   originUrl,
   redisUrl,
@@ -44,6 +46,18 @@ export const distributedSchemas = {
         min: 1,
         timer: true,
       }).prefault('5s'),
+      redirect: z
+        .strictObject({
+          networks: networks('Clients from here are sent to the bucket for what it has. None: nobody is.').prefault([]),
+          minBytes: size('Smaller blobs are answered here all the same.', { min: 0 }).prefault('1MiB'),
+          ttl: duration('How long such a URL is valid. Each client has at least half of it to begin.', {
+            min: 60_000,
+            timer: true,
+          }).prefault('15m'),
+          endpoint: url('Origin of the service as those clients reach it. Default: s3.endpoint.').optional(),
+        })
+        .prefault({})
+        .meta({ description: 'Clients that read from the bucket themselves.' }),
     })
     .optional()
     .meta({ description: 'The bucket of blobs that replicas share.' }),
@@ -61,7 +75,7 @@ export const distributedSchemas = {
       tls: flag('TLS to every node; also by a URL with rediss://.').prefault(false),
       ca: text('PEM file of authorities to trust in addition to the system.').optional(),
       servername: text('Name to verify the certificate against. Default: the host that is dialled.').optional(),
-      keyPrefix: text('In front of every key. Replicas of one cache have the same.').prefault('layover'),
+      keyPrefix: keyPrefix('In front of every key. Replicas of one cache have the same.').prefault('layover'),
       commandTimeout: duration('A command without an answer by then counts as a miss.', {
         min: 1,
         timer: true,
@@ -90,4 +104,4 @@ export const distributedSchemas = {
     .meta({ description: 'How the replicas of one cache read from each other.' }),
 } as const
 
-export const distributedSections = Object.keys(distributedSchemas)
+export const distributedSections = [...Object.keys(distributedSchemas), 'pricing']

@@ -8,6 +8,7 @@ import { configVariable, type Environment, readEnvironmentLayer } from './enviro
 import { readFileLayer } from './file.ts'
 import { keysUnder } from './keys.ts'
 import { ConfigError, type Problem, shownValue, withoutUserinfo } from './problem.ts'
+import { readPricing } from './pricing.ts'
 import { readDistributed } from './read-distributed.ts'
 import { type ServerInput, serverSchema, type UpstreamInput, upstreamSchema } from './schema.ts'
 import { describeSystemError, readCa, readCredentials, readDockerConfig, type Surroundings } from './secrets.ts'
@@ -170,7 +171,12 @@ function validate(settings: Settings, surroundings: Surroundings): Config | unde
   )
   if (server === undefined) return undefined
   const dataDir = surroundings.resolvePath(['dataDir'], server.dataDir)
-  return freeze({ ...toConfig(server, dataDir, upstreams), ...readDistributed(surroundings, server) })
+  const pricing = server.pricing && readPricing(server.pricing, [...trees.keys()], report)
+  return freeze({
+    ...toConfig(server, dataDir, upstreams),
+    ...readDistributed(surroundings, server),
+    ...(pricing && { pricing }),
+  })
 }
 
 function parse<T extends z.ZodType>(schema: T, tree: Tree, at: Path, report: Report): z.output<T> | undefined {

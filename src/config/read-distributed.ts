@@ -1,4 +1,4 @@
-import type { Config, RedisConfig, RedisEndpoint, ReplicaConfig, S3Config } from './config.ts'
+import type { Config, RedirectConfig, RedisConfig, RedisEndpoint, ReplicaConfig, S3Config } from './config.ts'
 import type { ServerInput } from './schema.ts'
 import { readCa, readNamedFile, type Surroundings } from './secrets.ts'
 
@@ -44,7 +44,22 @@ function readS3({ report }: Surroundings, input: NonNullable<ServerInput['s3']>)
     multipartBytes: input.multipartAbove,
     uploads: input.uploads,
     requestTimeoutMs: input.requestTimeout,
+    redirect: readRedirect(report, input.redirect),
   }
+}
+
+/** What a signature can be valid for. https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-presigned-url.html */
+const longestSignatureMs = 7 * 24 * 3_600_000
+
+function readRedirect(
+  report: Surroundings['report'],
+  { networks, minBytes, ttl, endpoint }: NonNullable<ServerInput['s3']>['redirect'],
+): RedirectConfig | undefined {
+  if (ttl > longestSignatureMs) report(['s3', 'redirect', 'ttl'], 'expected at most 7d')
+  if (networks.length > 0) return { networks, minBytes, ttlMs: ttl, endpoint }
+  if (endpoint !== undefined)
+    report(['s3', 'redirect'], 'needs networks: without them nobody is sent to the bucket', { key: true })
+  return undefined
 }
 
 function readRedis(surroundings: Surroundings, input: NonNullable<ServerInput['redis']>): RedisConfig | undefined {

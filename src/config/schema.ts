@@ -1,5 +1,6 @@
 import * as z from 'zod'
 import { distributedSchemas } from './distributed.ts'
+import { pricingSchema } from './pricing.ts'
 import {
   address,
   aliases,
@@ -135,6 +136,7 @@ export const serverSchema = z.strictObject({
   fills,
   clients,
   ...distributedSchemas,
+  pricing: pricingSchema,
   drain: duration('How long a stop waits for running responses.', { min: 0, timer: true }).prefault('5m'),
   log,
 })

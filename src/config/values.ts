@@ -1,6 +1,7 @@
 import * as z from 'zod'
 import { isImageHost, isRegistryHost, parseAddress } from './address.ts'
 import type { Address } from './config.ts'
+import { type Network, parseNetwork } from './network.ts'
 import { durationPattern, formatDuration, parseDuration } from './duration.ts'
 import { shownValue } from './problem.ts'
 import { formatSize, parseSize, sizePattern } from './size.ts'
@@ -29,6 +30,15 @@ export const text = (description: string) =>
   value({ type: 'string', minLength: 1, description }, (input, complain) =>
     typeof input === 'string' && input !== '' ? input : complain(expected('text', input)),
   )
+
+/** Text in front of names of keys. In braces stands what decides the slot in a Redis Cluster, and that is not the prefix's to say. */
+export const keyPrefix = (description: string) =>
+  value({ type: 'string', minLength: 1, pattern: '^[^{}]+$', description }, (input, complain) => {
+    if (typeof input !== 'string' || input === '') return complain(expected('text', input))
+    return /[{}]/.test(input)
+      ? complain(expected('text without braces, which Redis Cluster gives a meaning', input))
+      : input
+  })
 
 /** Text that is never shown: not in messages, not by `config show`. */
 export const secret = (description: string) =>
@@ -161,6 +171,18 @@ export const addresses = (description: string) =>
       (item, report, index) =>
         (typeof item === 'string' ? parseAddress(item) : undefined) ??
         report(expected('an address such as redis-1.example.com:6379', item), index),
+    ),
+  )
+
+export const networks = (description: string) =>
+  value<readonly Network[]>({ type: 'array', items: { type: 'string' }, description }, (input, complain) =>
+    readList(
+      input,
+      complain,
+      'networks',
+      (item, report, index) =>
+        (typeof item === 'string' ? parseNetwork(item) : undefined) ??
+        report(expected('a network such as 10.0.0.0/8 or fd00::/8', item), index),
     ),
   )
 

@@ -13,6 +13,8 @@ export type AdminOptions = {
   readonly metrics: Pick<Metrics, 'render'>
   /** What `/status` shows as JSON. */
   readonly status: () => unknown
+  /** What `/savings` shows: what was saved since a moment (epoch milliseconds), or in all. */
+  readonly savings?: (since: number | undefined) => Promise<unknown>
   /**
    * Whether this instance should be sent requests: not while it drains or its stores are unusable. An upstream that is down is no
    * reason: what is cached is still served (F-27).
@@ -31,6 +33,7 @@ const pages = {
   '/livez': 'the process answers (also /healthz)',
   '/readyz': 'this instance should get requests; 503 with the reasons when not',
   '/status': 'upstreams, storage, traffic and savings as JSON',
+  '/savings': 'what was saved, as JSON; ?since=2026-11-01 for a period',
 }
 
 const index = `Layover\n\n${Object.entries(pages)
@@ -41,7 +44,7 @@ const index = `Layover\n\n${Object.entries(pages)
  * The app of the admin listener: read-only, without secrets, without upstream URLs. It has no authentication, so it listens on
  * loopback unless an operator decides otherwise (T-56). Nothing on it changes anything or makes Layover dial (T-5).
  */
-export function createAdmin({ metrics, status, readiness, page, onError }: AdminOptions): Hono {
+export function createAdmin({ metrics, status, savings, readiness, page, onError }: AdminOptions): Hono {
   const app = new Hono()
 
   app.use(async (c, next) => {
@@ -62,6 +65,14 @@ export function createAdmin({ metrics, status, readiness, page, onError }: Admin
     return c.body(body, 200, { 'content-type': contentType })
   })
   app.get('/status', async c => c.body(`${JSON.stringify(await status(), null, 2)}\n`, 200, json))
+
+  app.get('/savings', async c => {
+    const asked = c.req.query('since')
+    const since = asked === undefined ? undefined : Date.parse(asked)
+    if (since !== undefined && !Number.isFinite(since))
+      return c.json({ error: 'since is a time such as 2026-11-01 or 2026-11-01T16:00:00Z' }, 400)
+    return c.body(`${JSON.stringify(await savings?.(since), null, 2)}\n`, 200, json)
+  })
 
   app.notFound(c => c.json({ error: 'no such page', pages: Object.keys(pages) }, 404))
   app.onError((error, c) => {

@@ -9,10 +9,15 @@ import type { Target } from '../routing/target.ts'
 import { formatCacheStatus } from './cache-status.ts'
 import type { Exchange } from './exchange.ts'
 import { commonHeaders, type HeaderList, immutable } from './headers.ts'
+import type { RedirectRule } from './redirect-rule.ts'
 import { replyEmpty } from './reply.ts'
 import { sendBytes, type WriteWatch } from './send-bytes.ts'
 
-export type BlobRouteDeps = { readonly blobs: Blobs; readonly watch: WriteWatch }
+export type BlobRouteDeps = {
+  readonly blobs: Blobs
+  readonly watch: WriteWatch
+  readonly redirect?: RedirectRule | undefined
+}
 export type BlobRequest = {
   readonly exchange: Exchange
   readonly target: Target
@@ -34,9 +39,11 @@ export async function getBlob(deps: BlobRouteDeps, request: BlobRequest): Promis
   const { exchange, target, digest } = request
   // Who has it already needs the right to it and nothing more: no download is started for a 304.
   if (isNotModified(exchange, digest)) return await headBlob(deps, request)
+  if (await redirectBlob(deps, request)) return
   const blob = await deps.blobs.open(target, digest, exchange.signal)
   try {
     exchange.outcome = blob.outcome
+    exchange.source = blob.source
     const wanted = wantedRange(exchange, digest, blob.size)
     if (wanted.kind === 'multi' && blob.size !== undefined)
       return await sendParts({ deps, exchange, blob, digest, ranges: wanted.ranges, size: blob.size })
@@ -44,6 +51,38 @@ export async function getBlob(deps: BlobRouteDeps, request: BlobRequest): Promis
   } finally {
     blob.close()
   }
+}
+
+/**
+ * Sends a client to the bucket (P-63): one of a network that reaches it, for what is known to be there, and to the same range, which it repeats there.
+ * False: it has to be answered from here.
+ */
+async function redirectBlob({ blobs, redirect }: BlobRouteDeps, request: BlobRequest): Promise<boolean> {
+  const { exchange, target, digest } = request
+  if (!redirect?.isFor(exchange.req)) return false
+  const link = await blobs.linkTo(target, digest, redirect)
+  if (!link) return false
+  const wanted = wantedRange(exchange, digest, link.size)
+  // The service answers several ranges with the whole object.
+  if (wanted.kind === 'multi') return false
+  exchange.outcome = 'redirected'
+  exchange.redirectedBytes = wanted.kind === 'single' ? lengthOf(wanted.range) : link.size
+  const headers = commonHeaders(exchange)
+  headers.push(
+    'location',
+    link.url,
+    'content-length',
+    '0',
+    'docker-content-digest',
+    digest,
+    // The URL ends before any time that could be said here for all who share a cache.
+    'cache-control',
+    'no-store',
+    'cache-status',
+    formatCacheStatus({ outcome: exchange.outcome, key: digest }),
+  )
+  replyEmpty(exchange, 307, headers)
+  return true
 }
 
 type One = { deps: BlobRouteDeps; exchange: Exchange; blob: OpenedBlob; digest: Digest; range: ByteRange | undefined }

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Outcome } from '../log/outcome.ts'
-import type { RequestKind } from '../metrics/labels.ts'
+import type { Outcome, ServedSource } from '../log/outcome.ts'
+import type { RouteKind } from '../metrics/labels.ts'
 
 /** One request and its response, and what is told about it afterwards. */
 export class Exchange {
@@ -8,16 +8,26 @@ export class Exchange {
   readonly res: ServerResponse
   readonly startedAt = performance.now()
   /** What was asked for and how it was answered, filled in on the way. */
-  kind: RequestKind = 'other'
+  kind: RouteKind = 'other'
+  /** A manifest was asked for by its tag. */
+  byTag = false
   upstream = 'none'
   repository: string | undefined
   reference: string | undefined
   ns: string | undefined
   outcome: Outcome = 'error'
+  /** Where its bytes come from. */
+  source: ServedSource = 'memory'
+  /** Why it is stale, where it is. */
+  staleReason: string | undefined
+  /** Since upstream last confirmed the tag that was served; undefined: no tag was. */
+  tagAgeMs: number | undefined
   /** The last error, for the log only. */
   error: unknown
   /** Body bytes handed to the socket. */
   bytes = 0
+  /** Body bytes that the client was sent elsewhere for: the length of what it asked for. 0 unless the outcome is `redirected`. */
+  redirectedBytes = 0
   firstByteAt: number | undefined
   /** The response was complete; otherwise the client left or the connection was cut. */
   complete = false

@@ -23,6 +23,8 @@ export async function serveTags(tagLists: TagLists, { exchange, target, query }:
     { signal: exchange.signal },
   )
   exchange.outcome = list.outcome
+  exchange.source = list.source
+  exchange.staleReason = list.staleReason
   const headers = listHeaders(exchange, { ...list, contentType: 'application/json' })
   if (list.nextQuery) headers.push('link', nextLink(target, 'tags/list', list.nextQuery))
   replyBytes(exchange, 200, headers, list.body)
@@ -40,6 +42,8 @@ export async function serveReferrers(
     signal: exchange.signal,
   })
   exchange.outcome = list.outcome
+  exchange.source = list.source
+  exchange.staleReason = list.staleReason
   const headers = listHeaders(exchange, { ...list, contentType: ociIndex })
   if (list.filtersApplied !== undefined) headers.push('oci-filters-applied', list.filtersApplied)
   if (list.nextQuery) headers.push('link', nextLink(target, `referrers/${digest}`, list.nextQuery))

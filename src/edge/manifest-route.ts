@@ -30,6 +30,9 @@ export function serveManifest(manifests: Manifests, request: ManifestRequest): P
 
 function reply(exchange: Exchange, manifest: ServedManifest, reference: Reference): void {
   exchange.outcome = manifest.outcome
+  exchange.source = manifest.source
+  exchange.staleReason = manifest.staleReason
+  if (manifest.byTag) exchange.tagAgeMs = manifest.ageMs
   refuseUnaccepted(exchange, manifest, reference)
   const headers = manifestHeaders(exchange, manifest)
   if (matchesEtag(exchange.req.headers['if-none-match'], manifest.digest)) return replyEmpty(exchange, 304, headers)

@@ -14,6 +14,7 @@ import { Exchange } from './exchange.ts'
 import { commonHeaders } from './headers.ts'
 import { serveReferrers, serveTags } from './list-route.ts'
 import { serveManifest } from './manifest-route.ts'
+import type { RedirectRule } from './redirect-rule.ts'
 import { replyBytes, replyError } from './reply.ts'
 import { pathOf } from './report.ts'
 import { checkRequest, isBodyLeftUnread } from './request-checks.ts'
@@ -26,6 +27,8 @@ export type RegistryDeps = {
   readonly tagLists: TagLists
   readonly referrers: Referrers
   readonly watch: WriteWatch
+  /** Undefined: nobody is sent to the bucket. */
+  readonly redirect?: RedirectRule | undefined
   /** Our own name in `Via`: a request that carries it has come in a circle. */
   readonly via: string
   /** Answers carry `Connection: close` while this is true (P-121). */
@@ -135,7 +138,10 @@ function note(exchange: Exchange, route: Route, target: Target): void {
   exchange.ns = target.ns
   if (route.kind === 'manifest' || route.kind === 'blob' || route.kind === 'tags' || route.kind === 'referrers')
     exchange.kind = route.kind
-  if (route.kind === 'manifest') exchange.reference = referenceText(route.reference)
+  if (route.kind === 'manifest') {
+    exchange.reference = referenceText(route.reference)
+    exchange.byTag = route.reference.kind === 'tag'
+  }
   if (route.kind === 'blob' || route.kind === 'referrers') exchange.reference = route.digest
 }
 

@@ -5,7 +5,7 @@ import { type Digest, isDigest } from '../oci/digest.ts'
 import { octetStream } from '../oci/media-types.ts'
 import { type ByteRange, contentRange, lengthOf, parseRange } from '../oci/range.ts'
 import { fillsPath, stillOpening } from '../upstream/peer.ts'
-import { isSigned, type ReplicaSecret } from '../upstream/replica-signature.ts'
+import { isSigned, type ReplicaSecret, tellClock } from '../upstream/replica-signature.ts'
 import { Exchange } from './exchange.ts'
 import type { HeaderList } from './headers.ts'
 import { sendBytes, type WriteWatch } from './send-bytes.ts'
@@ -23,6 +23,8 @@ export type ReplicaListenerDeps = {
   readonly onError: (error: unknown) => void
   /** How long a question waits for the upstream of a running download before it is answered with 202; default one second. */
   readonly patienceMs?: number
+  /** Told how many bytes of a blob were sent. */
+  readonly onSent?: (bytes: number) => void
 }
 
 type Handler = (req: IncomingMessage, res: ServerResponse) => void
@@ -51,8 +53,9 @@ async function answer(deps: ReplicaListenerDeps, exchange: Exchange): Promise<vo
   const { method = '', url: path = '', headers } = req
   const { range, authorization } = headers
   const request = { method, path, range }
-  if (!isSigned({ secret: deps.secret, request, now: deps.clock.now(), authorization }))
-    return reply(exchange, 401, ['www-authenticate', 'Layover-Replica'])
+  const now = deps.clock.now()
+  if (!isSigned({ secret: deps.secret, request, now, authorization }))
+    return reply(exchange, 401, ['www-authenticate', tellClock({ secret: deps.secret, request, now })])
   if (method !== 'GET') return reply(exchange, 405, ['allow', 'GET'])
   const digest = path.slice(fillsPath.length)
   if (!path.startsWith(fillsPath) || !isDigest(digest)) return reply(exchange, 404)
@@ -63,6 +66,7 @@ async function answer(deps: ReplicaListenerDeps, exchange: Exchange): Promise<vo
   try {
     await send(deps, exchange, blob)
   } finally {
+    deps.onSent?.(exchange.bytes)
     blob.close()
   }
 }

@@ -1,5 +1,6 @@
 import type { Log } from '../log/log.ts'
 import { describeError } from '../log/redact.ts'
+import type { RequestKind } from '../metrics/labels.ts'
 import type { Metrics } from '../metrics/metrics.ts'
 import type { Exchange } from './exchange.ts'
 import { ClientGone } from './send-bytes.ts'
@@ -16,7 +17,7 @@ export function createReport({
 }): (exchange: Exchange) => void {
   return exchange => {
     const now = performance.now()
-    const { req, res, upstream, kind, outcome, bytes } = exchange
+    const { req, res, upstream, outcome, bytes, redirectedBytes } = exchange
     const seconds = (now - exchange.startedAt) / 1000
     const aborted = !exchange.complete && !exchange.cut
     const firstByteSeconds =
@@ -24,7 +25,21 @@ export function createReport({
     const method = req.method ?? ''
     // 499: the client left first, as nginx and distribution log it (P-120).
     const status = aborted ? 499 : res.statusCode
-    metrics.request({ upstream, kind, method, status, outcome, bytes, firstByteSeconds, seconds, aborted })
+    metrics.request({
+      upstream,
+      kind: kindOf(exchange),
+      method,
+      status,
+      outcome,
+      source: exchange.source,
+      bytes,
+      redirectedBytes,
+      firstByteSeconds,
+      seconds,
+      aborted,
+      staleReason: exchange.staleReason,
+      tagAgeMs: exchange.tagAgeMs,
+    })
     const failed = exchange.error !== undefined && !(exchange.error instanceof ClientGone) && !aborted
     if (!access && !failed) return
     const line: Record<string, unknown> = {
@@ -40,11 +55,17 @@ export function createReport({
       client: req.socket.remoteAddress,
       agent: req.headers['user-agent']?.slice(0, 200),
     }
+    if (redirectedBytes > 0) line.redirectedBytes = redirectedBytes
     if (exchange.cut) line.cut = true
     if (failed) line.error = describeError(exchange.error)
     if (failed && (exchange.cut || status >= 500)) log.warn(line, 'request')
     else log.info(line, 'request')
   }
+}
+
+function kindOf({ kind, byTag }: Exchange): RequestKind {
+  if (kind === 'manifest') return byTag ? 'manifest_tag' : 'manifest_digest'
+  return kind
 }
 
 /** The query may hold anything a client likes to send, so only the path is shown and logged; the namespace is in `upstream`. */

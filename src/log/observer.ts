@@ -9,6 +9,8 @@ export interface Observer {
     readonly kind: UpstreamKind
     readonly outcome: string
     readonly seconds: number
+    /** Absent for tokens. */
+    readonly method?: string
   }): void
   /** Body bytes that came over the upstream link, of whatever was asked, wasted ones included. */
   upstreamBytes(upstream: string, kind: UpstreamKind, bytes: number): void
@@ -19,14 +21,28 @@ export interface Observer {
   fillEnded(event: FillEnded): void
   /** Upstream answered, and what it sent was refused for what it is. None of it is kept, no client gets it as complete. */
   contentRejected(event: ContentRejected): void
-  evicted(blobs: number, bytes: number): void
+  /** A tag that was not fresh any more was asked about. */
+  revalidated(upstream: string, result: RevalidationResult): void
+  evicted(blobs: number, bytes: number, reason: EvictionReason): void
   /** A store did not do what it was asked; the pull went on. */
   storeFailed(operation: string, error: unknown): void
-  /** One request to the store that replicas share ended. `outcome` is a status code or a reason word. */
-  sharedRequest(operation: SharedOperation, outcome: string): void
+  /** One request to the store that replicas share ended. `outcome` is a status code or a reason word; `seconds` until its answer began. */
+  sharedRequest(operation: SharedOperation, outcome: string, seconds?: number): void
   /** Bytes of blobs that came from the shared store or went there, repeated and wasted ones included. */
   sharedBytes(direction: 'read' | 'uploaded', bytes: number): void
+  /** One command, or one script, that Redis was asked for. `outcome`: `ok`, `timeout`, `unavailable` or the first word of Redis' error. */
+  redisCommand(outcome: string, seconds: number): void
+  /** What it came to that this replica asked who downloads a blob. */
+  leaseSettled(result: LeaseResult): void
+  /** Bytes of blobs that other replicas read here, and that this one read there. */
+  peerBytes(direction: 'read' | 'sent', bytes: number): void
 }
+
+/** `same`: upstream confirmed it; `changed`: it names something else now; `gone`; `failed`: upstream could not tell. */
+export type RevalidationResult = 'same' | 'changed' | 'gone' | 'failed'
+/** `budget`: `storage.maxBytes` was used up; `disk`: the disk was full before that. */
+export type EvictionReason = 'budget' | 'disk'
+export type LeaseResult = 'owner' | 'follower' | 'alone'
 
 export type SharedOperation = 'head' | 'get' | 'put' | 'delete' | 'other'
 
@@ -38,6 +54,10 @@ export type FillEnded = {
   readonly reason: string | undefined
   /** Bytes received. */
   readonly bytes: number
+  /** From its start to its end. */
+  readonly seconds: number
+  /** Most readers that it had at once. */
+  readonly readers: number
   readonly error: unknown
 }
 
@@ -61,8 +81,12 @@ export const silentObserver: Observer = {
   fillResumed() {},
   fillEnded() {},
   contentRejected() {},
+  revalidated() {},
   evicted() {},
   storeFailed() {},
   sharedRequest() {},
   sharedBytes() {},
+  redisCommand() {},
+  leaseSettled() {},
+  peerBytes() {},
 }

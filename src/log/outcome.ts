@@ -10,3 +10,13 @@
  * - `error`: not answered with content
  */
 export type Outcome = 'hit' | 'joined' | 'fill' | 'revalidated' | 'stale' | 'redirected' | 'denied' | 'error'
+
+/**
+ * Where the bytes of an answer came from.
+ * - `memory`: this process, or Redis (and what Redis fetched from the archive in the bucket)
+ * - `disk`: this replica's blobs and its index
+ * - `fill`: a download that runs, and what was just fetched
+ * - `s3`, `peer`: the same, where the download's first bytes came from the bucket or from another replica
+ * - `redirect`: the bucket, by the client itself
+ */
+export type ServedSource = 'memory' | 'disk' | 's3' | 'peer' | 'fill' | 'redirect'

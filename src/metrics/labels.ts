@@ -1,11 +1,15 @@
-import type { Outcome } from '../log/outcome.ts'
+import type { EvictionReason, LeaseResult, RevalidationResult } from '../log/observer.ts'
+import type { Outcome, ServedSource } from '../log/outcome.ts'
 import type { ManifestRefusal } from '../oci/manifest.ts'
 
 /**
  * The closed vocabularies of label values. A value from outside, or one that nobody thought of, becomes `other`:
  * the number of series is decided here and in the configuration, never by who asks or by what an upstream answers (T-50).
  */
-export type RequestKind = 'manifest' | 'blob' | 'tags' | 'referrers' | 'base' | 'other'
+export type RequestKind = 'manifest_tag' | 'manifest_digest' | Exclude<RouteKind, 'manifest'>
+
+/** What a path asks for. */
+export type RouteKind = 'manifest' | 'blob' | 'tags' | 'referrers' | 'base' | 'other'
 
 /** Stands in for every value outside of a vocabulary. */
 export const other = 'other'
@@ -24,7 +28,42 @@ export const outcomes: readonly Outcome[] = [
   'error',
 ]
 
-export const requestKinds: readonly RequestKind[] = ['manifest', 'blob', 'tags', 'referrers', 'base', 'other']
+export const requestKinds: readonly RequestKind[] = [
+  'manifest_tag',
+  'manifest_digest',
+  'blob',
+  'tags',
+  'referrers',
+  'base',
+  'other',
+]
+
+export const servedSources: readonly ServedSource[] = ['memory', 'disk', 's3', 'peer', 'fill', 'redirect']
+
+export const revalidationResults: readonly RevalidationResult[] = ['same', 'changed', 'gone', 'failed']
+
+export const evictionReasons: readonly EvictionReason[] = ['budget', 'disk']
+
+export const leaseResults: readonly LeaseResult[] = ['owner', 'follower', 'alone']
+
+/** Of commands to Redis: done, not answered, not reached, and the first words of its errors. */
+export const redisOutcomes = [
+  'ok',
+  'timeout',
+  'unavailable',
+  'oom',
+  'readonly',
+  'noperm',
+  'noauth',
+  'wrongpass',
+  'misconf',
+  'loading',
+  'clusterdown',
+  'noreplicas',
+  'wrongtype',
+  'err',
+  other,
+] as const
 
 export const upstreamKinds = ['manifest', 'blob', 'tags', 'referrers', 'token', 'ping'] as const
 
@@ -85,6 +124,7 @@ const rareReasons = [
   'denied',
   'encoded',
   'exists',
+  'gone',
   'html',
   'idle',
   'invalid',

@@ -35,16 +35,20 @@ export function loggingObserver(counting: Observer, log: Log, clock: Clock = sys
       counting.contentRejected({ upstream, kind, digest, reason })
       log.warn({ upstream, kind, digest, reason }, 'refused what upstream sent')
     },
-    evicted(blobs, bytes) {
-      counting.evicted(blobs, bytes)
-      log.debug({ blobs, bytes }, 'evicted')
+    revalidated: (upstream, result) => counting.revalidated(upstream, result),
+    evicted(blobs, bytes, reason) {
+      counting.evicted(blobs, bytes, reason)
+      log.debug({ blobs, bytes, reason }, 'evicted')
     },
     storeFailed(operation, error) {
       counting.storeFailed(operation, error)
       log.warn({ operation, error }, 'a store failed; the pull went on')
     },
-    sharedRequest: (operation, outcome) => counting.sharedRequest(operation, outcome),
+    sharedRequest: (operation, outcome, seconds) => counting.sharedRequest(operation, outcome, seconds),
     sharedBytes: (direction, bytes) => counting.sharedBytes(direction, bytes),
+    redisCommand: (outcome, seconds) => counting.redisCommand(outcome, seconds),
+    leaseSettled: result => counting.leaseSettled(result),
+    peerBytes: (direction, bytes) => counting.peerBytes(direction, bytes),
   }
 }
 

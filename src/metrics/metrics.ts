@@ -1,24 +1,34 @@
-import { collectDefaultMetrics, type Histogram, Registry } from 'prom-client'
+import { collectDefaultMetrics, Registry } from 'prom-client'
+import { type Clock, systemClock } from '../clock.ts'
 import type { Observer } from '../log/observer.ts'
-import type { Outcome } from '../log/outcome.ts'
+import type { Outcome, ServedSource } from '../log/outcome.ts'
+import type { RedisState } from '../store/redis-connection.ts'
 import type { StorageUsage } from '../store/stores.ts'
+import { type Amounts, type CacheAmount, hoursAt, nameOf } from './amounts.ts'
 import { add, type Cell } from './family.ts'
+import type { Distribution } from './histogram.ts'
 import {
   bounded,
   boundedReason,
+  evictionReasons,
   fillOutcomes,
-  frequentReasons,
   firstWords,
+  frequentReasons,
+  leaseResults,
   noUpstream,
   other,
   outcomes,
+  redisOutcomes,
   rejections,
   type RequestKind,
   requestKinds,
+  revalidationResults,
+  servedSources,
   sharedOperations,
   upstreamKinds,
   wrongBytes,
 } from './labels.ts'
+import { costCauses, type MeterReading } from './meter.ts'
 import { defineSeries, type Series } from './series.ts'
 import { type MetricsSnapshot, takeSnapshot } from './snapshot.ts'
 
@@ -30,13 +40,21 @@ export type RequestEvent = {
   readonly method: string
   readonly status: number
   readonly outcome: Outcome
+  /** Where its bytes came from; default `memory`. */
+  readonly source?: ServedSource
   /** Body bytes written. */
   readonly bytes: number
+  /** Body bytes that the client was sent to the bucket for. */
+  readonly redirectedBytes?: number
   /** From the request's arrival to its first body byte; undefined when there was none. */
   readonly firstByteSeconds: number | undefined
   readonly seconds: number
   /** The client left before the end. */
   readonly aborted: boolean
+  /** Why it is stale, where it is. */
+  readonly staleReason?: string | undefined
+  /** Since upstream last confirmed the tag that was served; undefined: no tag was. */
+  readonly tagAgeMs?: number | undefined
 }
 
 /**
@@ -55,6 +73,12 @@ export interface Metrics extends Observer {
   setUsage(read: () => StorageUsage): void
   /** Uploads to the shared store that wait are read from `read` at every scrape. */
   setPending(read: () => { readonly uploads: number; readonly bytes: number }): void
+  /** Whether Redis answers is read from `read` at every scrape. */
+  setRedis(read: () => RedisState | undefined): void
+  /** Savings are read from `read` at every scrape. */
+  setSavings(read: () => MeterReading): void
+  /** The counters that outlive the process, since its start. */
+  amounts(): Amounts
   /** How many client connections are open is read from `open` at every scrape. */
   clients(open: () => number): void
   /** The Prometheus text exposition. */
@@ -66,20 +90,28 @@ export type MetricsOptions = {
   /** The configured names: the only values of the label `upstream` besides `none` and `other`. */
   readonly upstreams: readonly string[]
   readonly version: string
+  readonly clock?: Clock
 }
 
-export function createMetrics({ upstreams, version }: MetricsOptions): Metrics {
+export function createMetrics({ upstreams, version, clock = systemClock }: MetricsOptions): Metrics {
   // An own registry: two instances in one process (tests, a demo) do not add up.
   const registry = new Registry()
-  const series = defineSeries(registry)
+  const series = defineSeries()
   series.buildInfo.cell(version, process.version).value = 1
   startAtZero(series, upstreams)
   collectProcessMetrics(registry)
 
   const operation = firstWords(32)
   const sharedOperationOf = bounded(sharedOperations)
+  const evictionReasonOf = bounded(evictionReasons)
+  const redisOutcomeOf = bounded(redisOutcomes)
+  const leaseResultOf = bounded(leaseResults)
   let readUsage: (() => StorageUsage) | undefined
   let readConnections: (() => number) | undefined
+  let readRedis: (() => RedisState | undefined) | undefined
+  let readSavings: (() => MeterReading) | undefined
+  const pulls = new Map(upstreams.map(name => [name, { asked: { value: 0 }, given: { value: 0 } }]))
+  const bucket = { s3_writes: 0, s3_reads: 0, s3_bytes: 0, s3_byte_hours: 0, peer_bytes: 0 }
   let readPending: (() => { readonly uploads: number; readonly bytes: number }) | undefined
 
   const storeFailed = (name: string): void => add(series.storeFailures.cell(operation(name)))
@@ -91,6 +123,10 @@ export function createMetrics({ upstreams, version }: MetricsOptions): Metrics {
       const { uploads, bytes } = readPending?.() ?? { uploads: 0, bytes: 0 }
       series.shared.pendingUploads.value = uploads
       series.shared.pendingBytes.value = bytes
+      const redis = readRedis?.()
+      if (redis) series.redis.up.cell().value = redis.isUp ? 1 : 0
+      const savings = readSavings?.()
+      if (savings) showSavings(series, savings)
     } catch {
       // The last figures stay; that they are old shows in this counter.
       storeFailed('usage')
@@ -98,19 +134,47 @@ export function createMetrics({ upstreams, version }: MetricsOptions): Metrics {
   }
 
   return {
-    ...observeUpstreams(series, upstreams),
+    ...observeUpstreams(series, upstreams, pulls),
     ...observeFills(series, upstreams),
-    request: observeRequests(series, upstreams),
-    evicted(blobs, bytes) {
-      add(series.evictedBlobs, blobs)
-      add(series.evictedBytes, bytes)
+    request: observeRequests(series, upstreams, pulls),
+    evicted(blobs, bytes, reason) {
+      add(series.evictedBlobs.cell(evictionReasonOf(reason)), blobs)
+      add(series.evictedBytes.cell(evictionReasonOf(reason)), bytes)
     },
     storeFailed,
-    sharedRequest(name, outcome) {
-      add(series.shared.requests.cell(sharedOperationOf(name), boundedReason(outcome)))
+    sharedRequest(name, outcome, seconds) {
+      const bounded = sharedOperationOf(name)
+      add(series.shared.requests.cell(bounded, boundedReason(outcome)))
+      if (seconds !== undefined) series.shared.seconds.cell(bounded).observe(seconds)
+      // What is removed is free, and what the bucket is asked besides (lists, parts of uploads) is billed as writing.
+      if (name === 'get' || name === 'head') bucket.s3_reads++
+      else if (name !== 'delete') bucket.s3_writes++
     },
     sharedBytes(direction, bytes) {
       add(series.shared.bytes.cell(direction), bytes)
+      if (direction !== 'uploaded' || !(bytes > 0)) return
+      bucket.s3_bytes += bytes
+      bucket.s3_byte_hours += bytes * hoursAt(clock.now())
+    },
+    redisCommand(outcome, seconds) {
+      add(series.redis.commands.cell(redisOutcomeOf(outcome)))
+      series.redis.seconds.observe(seconds)
+    },
+    leaseSettled(result) {
+      add(series.fleet.leases.cell(leaseResultOf(result)))
+    },
+    peerBytes(direction, bytes) {
+      add(series.fleet.bytes.cell(direction), bytes)
+      if (direction === 'read' && bytes > 0) bucket.peer_bytes += bytes
+    },
+    amounts: () => amountsOf(series, upstreams, { pulls, bucket }),
+    setRedis(read) {
+      readRedis = read
+      series.redis.up.cell()
+      for (const outcome of ['ok', 'timeout', 'unavailable']) series.redis.commands.cell(outcome)
+    },
+    setSavings(read) {
+      readSavings = read
     },
     setUsage(read) {
       readUsage = read
@@ -123,7 +187,8 @@ export function createMetrics({ upstreams, version }: MetricsOptions): Metrics {
     },
     async render() {
       readGauges()
-      return { contentType: registry.contentType, body: await registry.metrics() }
+      const own = series.exposed.map(metric => metric.text()).join('\n')
+      return { contentType: registry.contentType, body: `${own}\n${await registry.metrics()}` }
     },
     snapshot() {
       readGauges()
@@ -134,34 +199,43 @@ export function createMetrics({ upstreams, version }: MetricsOptions): Metrics {
 
 const usageKeys = ['blobs', 'blobBytes', 'manifests', 'manifestBytes', 'reservedBytes', 'maxBytes'] as const
 
+/** Manifests by GET, of one upstream: what it was asked for and gave, and what clients got. */
+type Pulls = ReadonlyMap<string, { readonly asked: Cell; readonly given: Cell }>
+
 /** What one request adds to, resolved once per upstream, kind and outcome. */
 type RequestSeries = {
   readonly requests: Cell
   /** Undefined for refusals: their bodies are not content. */
-  readonly served: Cell | undefined
-  readonly firstByte: Histogram.Internal<string>
-  readonly duration: Histogram.Internal<string>
+  readonly served: Map<ServedSource, Cell> | undefined
+  /** Undefined: not a manifest that was given. */
+  readonly given: Cell | undefined
+  readonly firstByte: Distribution
+  readonly duration: Distribution
   readonly responses: Map<number, Cell>
 }
 
-function observeRequests(series: Series, upstreams: readonly string[]): Metrics['request'] {
+function observeRequests(series: Series, upstreams: readonly string[], pulls: Pulls): Metrics['request'] {
   const upstreamOf = bounded([...upstreams, noUpstream])
   const kindOf = bounded(requestKinds)
   const outcomeOf = bounded(outcomes)
-  const resolved = new Map<string, RequestSeries>()
+  // Nested maps: joining the words to one key would make a new string for every request.
+  const resolved = new Map<string, Map<string, Map<string, RequestSeries>>>()
 
   const resolve = (upstream: string, kind: string, outcome: string): RequestSeries => {
-    const key = `${upstream}\0${kind}\0${outcome}`
-    const known = resolved.get(key)
-    if (known) return known
+    const byKind = resolved.get(upstream) ?? new Map<string, Map<string, RequestSeries>>()
+    resolved.set(upstream, byKind)
+    const byOutcome = byKind.get(kind) ?? new Map<string, RequestSeries>()
+    byKind.set(kind, byOutcome)
+    const isManifest = kind === 'manifest_tag' || kind === 'manifest_digest'
     const created: RequestSeries = {
       requests: series.requests.cell(upstream, kind, outcome),
-      served: isContent(outcome) ? series.served.cell(upstream, kind) : undefined,
-      firstByte: series.firstByte.labels(kind, outcome),
-      duration: series.duration.labels(kind, outcome),
+      served: isContent(outcome) ? new Map() : undefined,
+      given: isManifest && isContent(outcome) ? pulls.get(upstream)?.given : undefined,
+      firstByte: series.firstByte.cell(kind, outcome),
+      duration: series.duration.cell(kind, outcome),
       responses: new Map(),
     }
-    resolved.set(key, created)
+    byOutcome.set(outcome, created)
     return created
   }
   const response = (of: RequestSeries, kind: string, status: number): Cell => {
@@ -173,35 +247,47 @@ function observeRequests(series: Series, upstreams: readonly string[]): Metrics[
     return cell
   }
 
-  return ({ upstream, kind, outcome, status, bytes, firstByteSeconds, seconds, aborted }) => {
-    const boundedKind = kindOf(kind)
-    const of = resolve(upstreamOf(upstream), boundedKind, outcomeOf(outcome))
+  const served = (cells: Map<ServedSource, Cell>, upstream: string, kind: string, source: ServedSource): Cell => {
+    const known = cells.get(source)
+    if (known) return known
+    const cell = series.served.cell(upstream, kind, source)
+    cells.set(source, cell)
+    return cell
+  }
+
+  return event => {
+    const { method, status, source = 'memory', bytes, redirectedBytes, firstByteSeconds, staleReason, tagAgeMs } = event
+    const [upstream, kind, outcome] = [upstreamOf(event.upstream), kindOf(event.kind), outcomeOf(event.outcome)]
+    const of = resolved.get(upstream)?.get(kind)?.get(outcome) ?? resolve(upstream, kind, outcome)
     add(of.requests)
-    add(response(of, boundedKind, status))
-    if (of.served) add(of.served, bytes)
-    observe(of.duration, seconds)
-    if (firstByteSeconds !== undefined) observe(of.firstByte, firstByteSeconds)
-    if (aborted) add(series.aborts)
+    add(response(of, kind, status))
+    if (of.served) {
+      if (bytes > 0) add(served(of.served, upstream, kind, source), bytes)
+      if (redirectedBytes) add(served(of.served, upstream, kind, 'redirect'), redirectedBytes)
+      if (tagAgeMs !== undefined) series.tagAge.observe(tagAgeMs / 1000)
+      if (method === 'GET' && of.given) of.given.value++
+    }
+    of.duration.observe(event.seconds)
+    if (firstByteSeconds !== undefined) of.firstByte.observe(firstByteSeconds)
+    if (event.aborted) add(series.aborts)
+    if (outcome === 'stale') add(series.staleServed.cell(upstream, boundedReason(staleReason ?? other)))
   }
 }
 
-function observeUpstreams(series: Series, upstreams: readonly string[]) {
+function observeUpstreams(series: Series, upstreams: readonly string[], pulls: Pulls) {
   const upstreamOf = bounded(upstreams)
   const kindOf = bounded(upstreamKinds)
   const rejectionOf = bounded(rejections)
-  const durations = new Map<string, Histogram.Internal<string>>()
-  const duration = (upstream: string, kind: string): Histogram.Internal<string> => {
-    const key = `${upstream}\0${kind}`
-    const child = durations.get(key) ?? series.upstreamSeconds.labels(upstream, kind)
-    durations.set(key, child)
-    return child
-  }
+  const revalidationOf = bounded(revalidationResults)
 
   return {
-    upstreamRequest({ upstream, kind, outcome, seconds }) {
+    upstreamRequest({ upstream, kind, method, outcome, seconds }) {
       const [name, boundedKind] = [upstreamOf(upstream), kindOf(kind)]
       add(series.upstreamRequests.cell(name, boundedKind, boundedReason(outcome)))
-      observe(duration(name, boundedKind), seconds)
+      series.upstreamSeconds.cell(name, boundedKind).observe(seconds)
+      if (kind === 'token') add(series.tokens.cell(name, boundedReason(outcome)))
+      const pulled = kind === 'manifest' && method === 'GET' && /^2\d\d$/.test(outcome)
+      if (pulled) add(pulls.get(name)?.asked ?? { value: 0 })
     },
     upstreamBytes(upstream, kind, bytes) {
       add(series.fetched.cell(upstreamOf(upstream), kindOf(kind)), bytes)
@@ -212,6 +298,9 @@ function observeUpstreams(series: Series, upstreams: readonly string[]) {
     },
     upstreamState(upstream, state) {
       series.state.cell(upstreamOf(upstream)).value = stateNumbers[state]
+    },
+    revalidated(upstream, result) {
+      add(series.revalidations.cell(upstreamOf(upstream), revalidationOf(result)))
     },
     contentRejected({ upstream, kind, reason }) {
       add(series.rejected.cell(upstreamOf(upstream), kindOf(kind), rejectionOf(reason)))
@@ -229,11 +318,13 @@ function observeFills(series: Series, upstreams: readonly string[]) {
     fillResumed(upstream, reason) {
       add(series.resumed.cell(upstreamOf(upstream), boundedReason(reason)))
     },
-    fillEnded({ upstream, outcome, reason }) {
+    fillEnded({ upstream, outcome, reason, seconds, readers }) {
       const name = upstreamOf(upstream)
       const running = series.running.cell(name)
       running.value = Math.max(0, running.value - 1)
       add(series.fills.cell(name, outcomeOf(outcome)))
+      series.fillSeconds.cell(name, outcomeOf(outcome)).observe(seconds)
+      series.fillReaders.observe(readers)
       if (outcome === 'failed') add(series.failed.cell(name, boundedReason(reason ?? other)))
     },
   } satisfies Partial<Observer>
@@ -245,8 +336,52 @@ const isStatus = (status: number): boolean => Number.isInteger(status) && status
 const isCount = (value: number | undefined): value is number =>
   value !== undefined && Number.isFinite(value) && value >= 0
 
-function observe(histogram: Histogram.Internal<string>, seconds: number): void {
-  if (seconds >= 0 && Number.isFinite(seconds)) histogram.observe(seconds)
+const hits: ReadonlySet<string> = new Set<Outcome>(['hit', 'joined', 'revalidated', 'stale', 'redirected'])
+
+type OtherAmounts = { readonly pulls: Pulls; readonly bucket: Readonly<Record<CacheAmount, number>> }
+
+function amountsOf(series: Series, upstreams: readonly string[], { pulls, bucket }: OtherAmounts): Amounts {
+  const [served, fetched] = [series.served.sumBy('upstream'), series.fetched.sumBy('upstream')]
+  const [content, hit] = [new Map<string, number>(), new Map<string, number>()]
+  series.requests.each(({ upstream, outcome }, value) => {
+    if (isContent(outcome)) content.set(upstream, (content.get(upstream) ?? 0) + value)
+    if (hits.has(outcome)) hit.set(upstream, (hit.get(upstream) ?? 0) + value)
+  })
+  // The client reads it there, and that request is on our bill.
+  const redirected = series.requests.sum({ outcome: 'redirected' })
+  return new Map<string, number>([
+    ...upstreams.flatMap((upstream): (readonly [string, number])[] => [
+      [nameOf('served', upstream), served.get(upstream) ?? 0],
+      [nameOf('fetched', upstream), fetched.get(upstream) ?? 0],
+      [nameOf('requests', upstream), content.get(upstream) ?? 0],
+      [nameOf('hits', upstream), hit.get(upstream) ?? 0],
+      [nameOf('pulls', upstream), pulls.get(upstream)?.given.value ?? 0],
+      [nameOf('asked', upstream), pulls.get(upstream)?.asked.value ?? 0],
+    ]),
+    ...Object.entries({ ...bucket, s3_reads: bucket.s3_reads + redirected }),
+  ])
+}
+
+function showSavings({ savings }: Series, { currency, upstreams, costs, lifetime }: MeterReading): void {
+  for (const { upstream, link, servedBytes, fetchedBytes, grossMoney, pullsAvoided } of upstreams) {
+    savings.grossBytes.cell(upstream, link).value = servedBytes
+    savings.costBytes.cell(upstream, link).value = fetchedBytes
+    savings.netBytes.cell(upstream, link).value = servedBytes - fetchedBytes
+    if (link !== 'none') savings.grossMoney.cell(upstream, link, currency).value = grossMoney
+    const avoided = savings.pullsAvoided.cell(upstream)
+    // A counter never goes back: after more pulls than there were requests it waits until it is caught up with.
+    avoided.value = Math.max(avoided.value, pullsAvoided)
+  }
+  for (const { upstream, servedBytes, upstreamBytes, pullsAvoided } of lifetime.upstreams) {
+    // What was configured once is in the totals, and no label.
+    if (!upstreams.some(each => each.upstream === upstream)) continue
+    savings.lifetimeServed.cell(upstream).value = servedBytes
+    savings.lifetimeFetched.cell(upstream).value = upstreamBytes
+    savings.lifetimePulls.cell(upstream).value = pullsAvoided
+  }
+  if (!costs) return
+  for (const cause of costCauses) savings.costMoney.cell(cause, currency).value = costs[cause]
+  savings.netMoney.cell(currency).value = savings.grossMoney.sum() - savings.costMoney.sum()
 }
 
 /**
@@ -255,18 +390,36 @@ function observe(histogram: Histogram.Internal<string>, seconds: number): void {
  */
 function startAtZero(series: Series, upstreams: readonly string[]): void {
   for (const direction of ['read', 'uploaded']) series.shared.bytes.cell(direction)
-  for (const upstream of upstreams) {
-    series.state.cell(upstream)
-    series.running.cell(upstream)
-    for (const outcome of fillOutcomes) series.fills.cell(upstream, outcome)
-    for (const reason of frequentReasons) series.failed.cell(upstream, reason)
-    for (const [kind, reason] of wrongBytes) series.rejected.cell(upstream, kind, reason)
-    for (const kind of upstreamKinds) series.fetched.cell(upstream, kind)
-    for (const kind of ['manifest', 'blob'] as const) {
-      series.served.cell(upstream, kind)
-      for (const outcome of outcomes) series.requests.cell(upstream, kind, outcome)
-    }
+  for (const direction of ['read', 'sent']) series.fleet.bytes.cell(direction)
+  for (const result of leaseResults) series.fleet.leases.cell(result)
+  for (const reason of evictionReasons) {
+    series.evictedBlobs.cell(reason)
+    series.evictedBytes.cell(reason)
   }
+  for (const upstream of upstreams) startUpstreamAtZero(series, upstream)
+}
+
+function startUpstreamAtZero(series: Series, upstream: string): void {
+  series.state.cell(upstream)
+  series.running.cell(upstream)
+  for (const outcome of fillOutcomes) series.fills.cell(upstream, outcome)
+  for (const reason of frequentReasons) {
+    series.failed.cell(upstream, reason)
+    series.resumed.cell(upstream, reason)
+    series.staleServed.cell(upstream, reason)
+  }
+  for (const [kind, reason] of wrongBytes) series.rejected.cell(upstream, kind, reason)
+  for (const kind of upstreamKinds) series.fetched.cell(upstream, kind)
+  for (const result of revalidationResults) series.revalidations.cell(upstream, result)
+  for (const kind of ['manifest_tag', 'manifest_digest', 'blob'] as const) {
+    for (const source of servedSources) if (isUsual(kind, source)) series.served.cell(upstream, kind, source)
+    for (const outcome of outcomes) series.requests.cell(upstream, kind, outcome)
+  }
+}
+
+/** Manifests are neither in the bucket by themselves nor read from other replicas, and clients are not sent anywhere for them. */
+function isUsual(kind: RequestKind, source: ServedSource): boolean {
+  return kind === 'blob' || source === 'memory' || source === 'disk' || source === 'fill'
 }
 
 // These are gauges that are named like counters, which promtool refuses.

@@ -1,25 +1,33 @@
-import { Histogram, type Registry } from 'prom-client'
 import type { StorageUsage } from '../store/stores.ts'
-import { type Cell, Family } from './family.ts'
+import { type Cell, type Exposed, Family } from './family.ts'
+import { Histogram } from './histogram.ts'
 
 export type Series = ReturnType<typeof defineSeries>
 
-/** Every metric of Layover, by name; https://prometheus.io/docs/practices/naming/ */
-export function defineSeries(registry: Registry) {
+const fast = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5]
+
+/** Every metric of Layover, by name; https://prometheus.io/docs/practices/naming/. docs/metrics.md says what each is for. */
+export function defineSeries() {
+  const exposed: Exposed[] = []
+  const known = <E extends Exposed>(one: E): E => {
+    exposed.push(one)
+    return one
+  }
   const counter = <L extends string>(name: string, help: string, ...labels: L[]) =>
-    new Family('counter', { name, help, labels, registry })
+    known(new Family('counter', { name, help, labels }))
   const gauge = <L extends string>(name: string, help: string, ...labels: L[]) =>
-    new Family('gauge', { name, help, labels, registry })
+    known(new Family('gauge', { name, help, labels }))
   const histogram = <L extends string>(name: string, help: string, buckets: number[], ...labels: L[]) =>
-    new Histogram<L>({ name, help, buckets, labelNames: labels, registers: [registry] })
+    known(new Histogram({ name, help, buckets, labels }))
 
   const requests = counter('layover_requests_total', 'Requests answered.', 'upstream', 'kind', 'outcome')
   const responses = counter('layover_responses_total', 'Responses by status code.', 'kind', 'code')
   const served = counter(
     'layover_served_bytes_total',
-    'Body bytes of registry content written to clients; bodies of denied and error answers are not counted.',
+    'Body bytes of registry content written to clients, or that they were sent to the bucket for; bodies of denied and error answers are not counted.',
     'upstream',
     'kind',
+    'source',
   )
   const fetched = counter(
     'layover_upstream_bytes_total',
@@ -41,6 +49,12 @@ export function defineSeries(registry: Registry) {
     'upstream',
     'kind',
   )
+  const tokens = counter(
+    'layover_token_exchanges_total',
+    'Exchanges with token services, by status code or reason.',
+    'upstream',
+    'outcome',
+  )
   const running = gauge('layover_fills_running', 'Downloads that are running now.', 'upstream')
   const fills = counter('layover_fills_total', 'Downloads that ended.', 'upstream', 'outcome')
   const failed = counter('layover_fills_failed_total', 'Downloads that failed, by reason.', 'upstream', 'reason')
@@ -50,6 +64,18 @@ export function defineSeries(registry: Registry) {
     'upstream',
     'reason',
   )
+  const fillSeconds = histogram(
+    'layover_fill_duration_seconds',
+    'Time of downloads from their start to their end.',
+    [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900],
+    'upstream',
+    'outcome',
+  )
+  const fillReaders = histogram(
+    'layover_fill_readers',
+    'Most clients and replicas that read from one download at once.',
+    [0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000],
+  ).cell()
   const rejected = counter(
     'layover_content_rejected_total',
     'Answers of upstreams that were refused for their content: wrong bytes, wrong size, or no manifest.',
@@ -60,7 +86,7 @@ export function defineSeries(registry: Registry) {
   const firstByte = histogram(
     'layover_time_to_first_byte_seconds',
     'Time from the arrival of a request to the first byte of its body.',
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+    [...fast, 10, 30],
     'kind',
     'outcome',
   )
@@ -71,6 +97,23 @@ export function defineSeries(registry: Registry) {
     'kind',
     'outcome',
   )
+  const revalidations = counter(
+    'layover_revalidations_total',
+    'Questions to upstreams about tags that were not fresh any more.',
+    'upstream',
+    'result',
+  )
+  const staleServed = counter(
+    'layover_stale_served_total',
+    'Answers from the cache because the upstream could not answer.',
+    'upstream',
+    'reason',
+  )
+  const tagAge = histogram(
+    'layover_tag_age_seconds',
+    'Time since the upstream last confirmed a tag, when the tag was served.',
+    [0, 1, 10, 60, 300, 900, 3600, 21_600, 86_400, 259_200, 604_800],
+  ).cell()
   const state = gauge(
     'layover_upstream_state',
     'Whether the upstream is asked: 0 yes (closed), 1 on trial (half-open), 2 no (open).',
@@ -86,8 +129,8 @@ export function defineSeries(registry: Registry) {
     'Requests allowed in a rate limit window, as the upstream last said.',
     'upstream',
   )
-  const evictedBlobs = counter('layover_evicted_blobs_total', 'Blobs removed to make room.').cell()
-  const evictedBytes = counter('layover_evicted_bytes_total', 'Bytes removed to make room.').cell()
+  const evictedBlobs = counter('layover_evicted_blobs_total', 'Blobs removed to make room.', 'reason')
+  const evictedBytes = counter('layover_evicted_bytes_total', 'Bytes removed to make room.', 'reason')
   const storeFailures = counter(
     'layover_store_failures_total',
     'Store operations that failed; the pull went on.',
@@ -111,6 +154,12 @@ export function defineSeries(registry: Registry) {
       'operation',
       'outcome',
     ),
+    seconds: histogram(
+      'layover_shared_request_duration_seconds',
+      'Time until the store that replicas share answered.',
+      fast,
+      'operation',
+    ),
     bytes: counter(
       'layover_shared_bytes_total',
       'Bytes of blobs read from the shared store and uploaded to it.',
@@ -122,21 +171,40 @@ export function defineSeries(registry: Registry) {
     ).cell(),
     pendingBytes: gauge('layover_shared_pending_bytes', 'Bytes of the blobs that wait for their upload.').cell(),
   }
+  const redis = {
+    commands: counter('layover_redis_commands_total', 'Commands and scripts that Redis was asked for.', 'outcome'),
+    seconds: histogram('layover_redis_command_duration_seconds', 'Time of commands to Redis.', fast).cell(),
+    up: gauge('layover_redis_up', 'Whether Redis is asked: 1 yes, 0 no; absent where none is configured.'),
+  }
+  const fleet = {
+    leases: counter(
+      'layover_lease_waits_total',
+      'Downloads by who downloads for all replicas: this one (owner), another (follower), each for itself (alone).',
+      'result',
+    ),
+    bytes: counter('layover_peer_bytes_total', 'Bytes of blobs between replicas.', 'direction'),
+  }
   return {
-    shared,
+    exposed,
     requests,
     responses,
     served,
     fetched,
     upstreamRequests,
     upstreamSeconds,
+    tokens,
     running,
     fills,
     failed,
     resumed,
+    fillSeconds,
+    fillReaders,
     rejected,
     firstByte,
     duration,
+    revalidations,
+    staleServed,
+    tagAge,
     state,
     rateRemaining,
     rateLimit,
@@ -147,5 +215,53 @@ export function defineSeries(registry: Registry) {
     buildInfo,
     connections,
     storage,
+    shared,
+    redis,
+    fleet,
+    savings: defineSavings(counter, gauge),
+  }
+}
+
+type Define = <L extends string>(name: string, help: string, ...labels: L[]) => Family<L>
+
+function defineSavings(counter: Define, gauge: Define) {
+  return {
+    grossBytes: counter('layover_savings_gross_bytes_total', 'Bytes that clients got.', 'upstream', 'link'),
+    costBytes: counter('layover_savings_cost_bytes_total', 'Bytes that were fetched for them.', 'upstream', 'link'),
+    netBytes: gauge('layover_savings_net_bytes', 'Bytes saved since the start: gross less cost.', 'upstream', 'link'),
+    grossMoney: counter(
+      'layover_savings_gross_money_total',
+      'What the bytes that clients got would have cost over the link.',
+      'upstream',
+      'link',
+      'currency',
+    ),
+    costMoney: counter(
+      'layover_savings_cost_money_total',
+      'What was paid: for what was fetched, and for what Layover itself causes.',
+      'cause',
+      'currency',
+    ),
+    netMoney: gauge('layover_savings_net_money', 'Money saved since the start: gross less cost.', 'currency'),
+    pullsAvoided: counter(
+      'layover_upstream_pulls_avoided_total',
+      'Manifests that clients got without a pull at the upstream: the most it has been since the start.',
+      'upstream',
+    ),
+    lifetimeServed: gauge(
+      'layover_lifetime_served_bytes',
+      'Bytes that clients got since the totals began, of all replicas that share them.',
+      'upstream',
+    ),
+    lifetimeFetched: gauge(
+      'layover_lifetime_upstream_bytes',
+      'Bytes that were fetched since the totals began, of all replicas that share them.',
+      'upstream',
+    ),
+    lifetimePulls: gauge(
+      'layover_lifetime_pulls_avoided',
+      'Pulls avoided since the totals began, of all replicas that share them.',
+      'upstream',
+    ),
   }
 }

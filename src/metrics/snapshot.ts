@@ -63,7 +63,7 @@ export function takeSnapshot(series: Series, upstreams: readonly string[]): Metr
       cancelled: fills('cancelled'),
       resumed: series.resumed.sum(),
     },
-    evicted: { blobs: series.evictedBlobs.value, bytes: series.evictedBytes.value },
+    evicted: { blobs: series.evictedBlobs.sum(), bytes: series.evictedBytes.sum() },
     storeFailures: series.storeFailures.sum(),
     clients: { connections: series.connections.value, aborts: series.aborts.value },
   }

@@ -1,6 +1,7 @@
 import type { RedisState } from '../store/redis-connection.ts'
 import type { SharedBlobs, StorageUsage } from '../store/stores.ts'
 import type { UpstreamHealth } from '../upstream/upstream.ts'
+import type { SavingsReport } from './savings.ts'
 import { type MetricsSnapshot, type Traffic, traffic } from './snapshot.ts'
 
 type PendingUploads = ReturnType<SharedBlobs['pending']>
@@ -16,6 +17,8 @@ export type StatusParts = {
   /** Undefined: there is no Redis. */
   readonly redis?: RedisState | undefined
   readonly snapshot: MetricsSnapshot
+  /** Absent: nobody keeps totals. */
+  readonly savings?: SavingsReport
 }
 
 export type Status = {
@@ -31,6 +34,8 @@ export type Status = {
   readonly evicted: MetricsSnapshot['evicted']
   readonly storeFailures: number
   readonly clients: MetricsSnapshot['clients']
+  /** Since the totals began, of all replicas that share them; not only since this start, as the rest of this page. */
+  readonly savings?: SavingsReport
 }
 
 export type UpstreamStatus = Traffic & {
@@ -54,6 +59,7 @@ export function describeStatus({
   shared,
   redis,
   snapshot,
+  savings,
 }: StatusParts): Status {
   return {
     version,
@@ -68,6 +74,7 @@ export function describeStatus({
     evicted: snapshot.evicted,
     storeFailures: snapshot.storeFailures,
     clients: snapshot.clients,
+    ...(savings && { savings }),
   }
 }
 

@@ -65,6 +65,11 @@ export class BlobIndex {
     }
   }
 
+  /** Visible blobs in the order of digests: those after `after`, at most `limit`. */
+  page(after: Digest | undefined, limit: number): readonly BlobRow[] {
+    return this.#statements.page.all(after ?? '', limit).flatMap(row => blobRow(row) ?? [])
+  }
+
   /** What was being published or deleted when the last process ended: a handful of rows. */
   unsettled(): readonly BlobRow[] {
     return this.#statements.unsettled.all().flatMap(row => blobRow(row) ?? [])
@@ -89,6 +94,9 @@ function prepare(sqlite: Sqlite) {
     remove: sqlite.prepare('DELETE FROM blobs WHERE digest = ?'),
     leastRecentlyUsed: sqlite.prepare(
       "SELECT digest, size, state FROM blobs WHERE state = 'present' ORDER BY last_used, id",
+    ),
+    page: sqlite.prepare(
+      "SELECT digest, size, state FROM blobs WHERE state = 'present' AND digest > ? ORDER BY digest LIMIT ?",
     ),
     unsettled: sqlite.prepare("SELECT digest, size, state FROM blobs WHERE state <> 'present'"),
   }

@@ -1,3 +1,4 @@
+import type { EvictionReason } from '../log/observer.ts'
 import { Turns } from './turns.ts'
 
 export type BudgetOptions = {
@@ -7,7 +8,7 @@ export type BudgetOptions = {
   /** Published bytes that cannot be evicted now, because someone reads them. */
   readonly inUse: () => number
   /** Removes the least recently used until about `bytes` are free; gives how many were freed, 0 when nothing is left to remove. */
-  readonly evict: (bytes: number) => Promise<number>
+  readonly evict: (bytes: number, reason: EvictionReason) => Promise<number>
   /** Bytes that the disk still takes; undefined: not known. */
   readonly writable: () => Promise<number | undefined>
 }
@@ -89,9 +90,10 @@ export class Budget {
   async #makeRoom(bytes: number, shortOfDisk: number): Promise<boolean> {
     let disk = shortOfDisk
     for (;;) {
-      const wanted = Math.max(disk, this.#shortOfBudget(bytes))
+      const overBudget = this.#shortOfBudget(bytes)
+      const wanted = Math.max(disk, overBudget)
       if (wanted <= 0) return true
-      const freed = await this.#options.evict(wanted)
+      const freed = await this.#options.evict(wanted, disk > overBudget ? 'disk' : 'budget')
       if (freed === 0) return false
       // Not asked again: some file systems tell of freed blocks late, and the whole cache would go meanwhile.
       disk -= freed

@@ -28,9 +28,11 @@ import { Sqlite } from './sqlite.ts'
 import { SqliteMetadata } from './sqlite-metadata.ts'
 import type { BlobCatalog, Catalog } from './catalog.ts'
 import { SqliteCatalog } from './sqlite-catalog.ts'
+import { SqliteTotals } from './sqlite-totals.ts'
 import type { BlobStore, MetadataStore, Spool, StorageUsage } from './stores.ts'
 import { Sweep } from './sweep.ts'
 import { TagTable } from './tag-table.ts'
+import type { Totals } from './totals.ts'
 
 export type EmbeddedOptions = {
   /** Created when missing. One process at a time. */
@@ -50,6 +52,9 @@ export type EmbeddedStores = {
   readonly spool: Spool
   readonly metadata: MetadataStore
   readonly catalog: Catalog & BlobCatalog
+  readonly totals: Totals
+  /** Published blobs in the order of digests: those after `after`, at most `limit`. */
+  page(after: Digest | undefined, limit: number): readonly { readonly digest: Digest; readonly size: number }[]
   usage(): StorageUsage
   /** Resolves when the work in the background (adopting files, trimming to the budget) that is known now is done. */
   settled(): Promise<void>
@@ -102,7 +107,7 @@ export async function openEmbeddedStores({
       // The disk holds a removed blob until its last reader has closed it.
       published: () => published() + blobs.bytesLingering,
       inUse: () => blobs.bytesInUse + blobs.bytesLingering,
-      evict: bytes => evict(bytes),
+      evict: (bytes, reason) => evict(bytes, reason),
       writable: () => writableBytes(directory),
     })
     const spool = new SpoolDirectory({
@@ -138,12 +143,12 @@ export async function openEmbeddedStores({
       blobs,
       manifests,
       isPinned,
-      evicted: (count, bytes) => observer.evicted(count, bytes),
+      evicted: (count, bytes, reason) => observer.evicted(count, bytes, reason),
     })
 
     const forgetRemoved = async ({ removed, bytes, lacking }: RoomMade): Promise<void> => {
       for (const digest of removed) await blobs.delete(digest)
-      if (removed.length > 0) observer.evicted(removed.length, bytes)
+      if (removed.length > 0) observer.evicted(removed.length, bytes, 'disk')
       if (lacking !== undefined)
         failed(
           'start',
@@ -199,6 +204,8 @@ export async function openEmbeddedStores({
       spool,
       metadata,
       catalog: new SqliteCatalog(sqlite),
+      totals: new SqliteTotals(sqlite),
+      page: (after, limit) => index.page(after, limit),
       usage: () => {
         const { blobs: count, blobBytes, manifests: manifestCount, manifestBytes } = counters()
         return {

@@ -1,3 +1,4 @@
+import type { EvictionReason } from '../log/observer.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { BlobIndex } from './blob-index.ts'
 import type { Counters } from './counters.ts'
@@ -12,7 +13,7 @@ export type EvictionOptions = {
   readonly manifests: ManifestTable
   /** A blob that should go after all others, because it is nowhere else yet. */
   readonly isPinned: (digest: Digest) => boolean
-  readonly evicted: (blobs: number, bytes: number) => void
+  readonly evicted: (blobs: number, bytes: number, reason: EvictionReason) => void
 }
 
 type Victim = { readonly digest: Digest; readonly size: number }
@@ -28,10 +29,10 @@ const batch = 128
  * Blobs go before manifests. A manifest is small, costs a request that upstream counts, and is served from memory so often that its
  * row looks older than it is. Only when manifests hold more than a tenth of the budget do they go first.
  */
-export function createEviction(options: EvictionOptions): (bytes: number) => Promise<number> {
+export function createEviction(options: EvictionOptions): (bytes: number, reason: EvictionReason) => Promise<number> {
   const { maxBytes, counters, index, blobs, manifests, isPinned, evicted } = options
 
-  const evictBlobs = async (bytes: number): Promise<number> => {
+  const evictBlobs = async (bytes: number, reason: EvictionReason): Promise<number> => {
     const isFree = ({ digest }: Victim): boolean => !blobs.isInUse(digest)
     const unpinned = firstOf(index.leastRecentlyUsed(), bytes, victim => isFree(victim) && !isPinned(victim.digest))
     const victims = unpinned.length > 0 ? unpinned : firstOf(index.leastRecentlyUsed(), bytes, isFree)
@@ -39,24 +40,24 @@ export function createEviction(options: EvictionOptions): (bytes: number) => Pro
     const digests = victims.map(victim => victim.digest)
     index.markDeleting(digests)
     await blobs.remove(digests)
-    evicted(victims.length, bytesOf(victims))
+    evicted(victims.length, bytesOf(victims), reason)
     return bytesOf(victims)
   }
 
-  const evictManifests = async (bytes: number): Promise<number> => {
+  const evictManifests = async (bytes: number, reason: EvictionReason): Promise<number> => {
     const victims = firstOf(manifests.leastRecentlyUsed(), bytes, () => true)
     if (victims.length === 0) return 0
     manifests.delete(victims.map(victim => victim.digest))
-    evicted(0, bytesOf(victims))
+    evicted(0, bytesOf(victims), reason)
     return bytesOf(victims)
   }
 
-  return async bytes => {
+  return async (bytes, reason) => {
     index.touches.flush()
     manifests.touches.flush()
     const manifestsFirst = counters().manifestBytes > maxBytes / 10
     const [first, second] = manifestsFirst ? [evictManifests, evictBlobs] : [evictBlobs, evictManifests]
-    return (await first(bytes)) || (await second(bytes))
+    return (await first(bytes, reason)) || (await second(bytes, reason))
   }
 }
 

@@ -6,10 +6,16 @@ import type { Digest } from '../oci/digest.ts'
  */
 export interface Leases {
   /**
-   * A lease, or the URL of the replica that holds it and can be read from: the own URL when this process holds it already. Undefined: it
+   * A lease, or who holds it and can be read from: the own URL when this process holds it already. Undefined: it
    * cannot be told; go alone. What an earlier process with the same URL held is taken over. The URL is as trustworthy as the store.
    */
-  acquire(digest: Digest, owner: { readonly url: string }): Promise<Lease | { readonly heldBy: string } | undefined>
+  acquire(digest: Digest, owner: { readonly url: string }): Promise<Lease | HeldLease | undefined>
+}
+
+export type HeldLease = {
+  readonly heldBy: string
+  /** Milliseconds since its holder was given it or last made progress, by the store's clock. */
+  readonly idleMs: number
 }
 
 export interface Lease {
@@ -18,8 +24,9 @@ export interface Lease {
   /**
    * To be called every few seconds with how many bytes have arrived. The lease goes on only when that grew: who makes no progress loses
    * it after its time to live (F-53). False: it is not held any more, and somebody else may be at it; what runs may go on all the same.
+   * Undefined: it cannot be told; try again.
    */
-  renew(progress: number): Promise<boolean>
+  renew(progress: number): Promise<boolean | undefined>
   /** Lets the next one have it at once. Does nothing when it is not held any more. */
   release(): Promise<void>
 }

@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.ts'
 import type { Digest } from '../oci/digest.ts'
-import { type Lease, type Leases, leaseTtlMs } from './leases.ts'
+import { type HeldLease, type Lease, type Leases, leaseTtlMs } from './leases.ts'
 
 export type LocalLeasesOptions = { readonly clock: Clock; readonly ttlMs?: number }
 
@@ -18,9 +18,10 @@ export class LocalLeases implements Leases {
     this.#ttlMs = ttlMs
   }
 
-  async acquire(digest: Digest, { url }: { readonly url: string }): Promise<Lease | { readonly heldBy: string }> {
+  async acquire(digest: Digest, { url }: { readonly url: string }): Promise<Lease | HeldLease> {
     const before = this.#held.get(digest)
-    if (before && this.#isAlive(before)) return { heldBy: before.url }
+    if (before && this.#isAlive(before))
+      return { heldBy: before.url, idleMs: this.#ttlMs - (before.expiresAt - this.#clock.monotonic()) }
     const held: Held = { token: ++this.#lastToken, url, expiresAt: this.#clock.monotonic() + this.#ttlMs }
     this.#held.set(digest, held)
     return this.#lease(digest, held)

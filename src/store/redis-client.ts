@@ -75,9 +75,10 @@ function commonOptions(config: RedisConfig, password: string | undefined) {
     disableClientInfo: true,
     protocol: 2,
     connectTimeout: handshakeMs(config),
-    commandTimeout: handshakeMs(config),
+    // The last bounds, behind those of who asks.
+    commandTimeout: patienceMs(config) + 500,
     // A connection that gives no byte while something is asked is dead or stands still: another one is tried.
-    socketTimeout: handshakeMs(config),
+    socketTimeout: patienceMs(config) + 500,
     keepAlive: 30_000,
     // What was asked before a connection broke was given up by who asked: sending it again helps nobody.
     maxRetriesPerRequest: 0,
@@ -97,6 +98,11 @@ function tlsOptions({ ca, servername }: RedisTlsConfig) {
 /** Connecting is rare and takes several round trips: it may take longer than a command. */
 function handshakeMs({ commandTimeoutMs }: RedisConfig): number {
   return Math.max(1000, 4 * commandTimeoutMs)
+}
+
+/** How long an answer is waited for without which a whole blob would be downloaded again. */
+export function patienceMs({ commandTimeoutMs }: Pick<RedisConfig, 'commandTimeoutMs'>): number {
+  return Math.max(2_000, commandTimeoutMs)
 }
 
 function reconnectDelayMs(attempts: number): number {

@@ -41,10 +41,13 @@ export class RedisConnection {
   #lastError: RedisFailure | undefined
   #state: 'connecting' | 'up' | 'down' = 'connecting'
   #timeouts = 0
+  /** Since when what was asked has had no answer. */
+  #silentSince: number | undefined
   #probeMs = firstProbeMs
   #probe: NodeJS.Timeout | undefined
   #closed = false
   #settled: (() => void) | undefined
+  #back: (() => void)[] = []
 
   constructor(options: RedisConnectionOptions) {
     this.#options = options
@@ -72,19 +75,29 @@ export class RedisConnection {
 
   /** Does `work` within the command time-out. Rejects with a {@link RedisFailure}, at once while Redis is away. */
   async run<Result>(kind: RedisWork, work: (commands: RedisCommander) => Promise<Result>): Promise<Result> {
-    if (this.#state !== 'up') throw this.#lastError ?? new RedisFailure('UNAVAILABLE', 'Redis is not connected yet')
+    if (this.#state !== 'up') throw this.#whyNot()
+    return this.#attempt(kind, work, this.#options.config.commandTimeoutMs)
+  }
+
+  /**
+   * As {@link run}, for questions that are worth waiting for: going without the answer costs more than a slow one (F-60). As long as there is a
+   * connection and Redis has not been silent for `withinMs`, it waits that long, also where records count as misses already; a connection that breaks under
+   * the question is asked once more when it is back at once. A Redis that is known to be gone costs nothing here either.
+   */
+  async insist<Result>(
+    kind: RedisWork,
+    work: (commands: RedisCommander) => Promise<Result>,
+    withinMs: number,
+  ): Promise<Result> {
+    if (!this.#mayAnswer(withinMs)) throw this.#whyNot()
+    const deadline = performance.now() + withinMs
     try {
-      const result = await this.#inTime(work)
-      this.#answered()
-      this.#accepted(kind)
-      return result
+      return await this.#attempt(kind, work, withinMs)
     } catch (error) {
-      const failure = redisFailure(error)
-      if (isReply(failure)) {
-        this.#answered()
-        this.#refused(kind, failure)
-      } else if (failure.code === 'TIMEOUT') this.#missed(failure)
-      throw failure
+      const isBroken = error instanceof RedisFailure && (error.code === 'UNAVAILABLE' || error.code === 'READONLY')
+      const remainingMs = deadline - performance.now()
+      if (!isBroken || !(await this.#reconnected(remainingMs))) throw error
+      return this.#attempt(kind, work, Math.max(1, deadline - performance.now()))
     }
   }
 
@@ -94,19 +107,81 @@ export class RedisConnection {
     clearTimeout(this.#probe)
     this.#client.disconnect()
     this.#settled?.()
+    this.#tellBack()
   }
 
-  async #inTime<Result>(work: (commands: RedisCommander) => Promise<Result>): Promise<Result> {
+  async #attempt<Result>(
+    kind: RedisWork,
+    work: (commands: RedisCommander) => Promise<Result>,
+    withinMs: number,
+  ): Promise<Result> {
+    const startedAt = performance.now()
+    const tell = (outcome: string): void =>
+      this.#options.observer.redisCommand(outcome, (performance.now() - startedAt) / 1000)
+    try {
+      const result = await this.#inTime(work, withinMs)
+      tell('ok')
+      this.#answered()
+      this.#accepted(kind)
+      return result
+    } catch (error) {
+      const failure = redisFailure(error)
+      tell(failure.code.toLowerCase())
+      if (isReply(failure)) {
+        this.#answered()
+        this.#refused(kind, failure)
+      } else if (failure.code === 'TIMEOUT') this.#missed(failure, withinMs)
+      throw failure
+    }
+  }
+
+  #whyNot(): RedisFailure {
+    return this.#lastError ?? new RedisFailure('UNAVAILABLE', 'Redis is not connected yet')
+  }
+
+  /** There is a connection, and Redis was not silent for that long. */
+  #mayAnswer(withinMs: number): boolean {
+    if (this.#closed || this.#state === 'connecting' || this.#client.status !== 'ready') return false
+    return this.#silentSince === undefined || performance.now() - this.#silentSince < withinMs
+  }
+
+  /** Waits for the connection to be there again, at most until the first try to dial has failed. True: it is. */
+  async #reconnected(withinMs: number): Promise<boolean> {
+    const isBack = (): boolean => this.#state === 'up' && this.#client.status === 'ready' && !this.#closed
+    if (isBack()) return true
+    const { promise, resolve } = Promise.withResolvers<void>()
+    const timer = setTimeout(resolve, withinMs)
+    this.#back.push(resolve)
+    await promise
+    clearTimeout(timer)
+    return isBack()
+  }
+
+  #tellBack(): void {
+    for (const tell of this.#back.splice(0)) tell()
+  }
+
+  async #inTime<Result>(
+    work: (commands: RedisCommander) => Promise<Result>,
+    withinMs = this.#options.config.commandTimeoutMs,
+  ): Promise<Result> {
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<never>((_, reject) => {
       // Where it was this process that stood still, the answer is there to be read: it goes first.
-      timer = setTimeout(() => setImmediate(() => reject(timedOut())), this.#options.config.commandTimeoutMs)
+      timer = setTimeout(() => setImmediate(() => reject(timedOut())), withinMs)
     })
     try {
-      return await Promise.race([work(this.#client), late])
+      const answer = work(this.#client)
+      answer.then(this.#heard, (error: unknown) => isReply(redisFailure(error)) && this.#heard())
+      return await Promise.race([answer, late])
     } finally {
       clearTimeout(timer)
     }
+  }
+
+  /** An answer, however late and whatever it says: Redis is not silent. */
+  readonly #heard = (): void => {
+    this.#silentSince = undefined
   }
 
   #connect(): RedisClient {
@@ -120,7 +195,9 @@ export class RedisConnection {
       if (isCurrent()) this.#goUp()
     })
     client.on('close', () => {
-      if (isCurrent()) this.#goDown(this.#lastError ?? new RedisFailure('UNAVAILABLE', 'Redis closed the connection'))
+      if (!isCurrent()) return
+      if (this.#state === 'down') this.#tellBack()
+      this.#goDown(this.#lastError ?? new RedisFailure('UNAVAILABLE', 'Redis closed the connection'))
     })
     return client
   }
@@ -129,7 +206,8 @@ export class RedisConnection {
     this.#timeouts = 0
   }
 
-  #missed(failure: RedisFailure): void {
+  #missed(failure: RedisFailure, afterMs: number): void {
+    this.#silentSince ??= performance.now() - afterMs
     this.#timeouts++
     if (this.#timeouts >= timeoutsInRow) this.#goDown(failure)
   }
@@ -138,11 +216,13 @@ export class RedisConnection {
     const before = this.#state
     this.#state = 'up'
     this.#timeouts = 0
+    this.#silentSince = undefined
     this.#probeMs = firstProbeMs
     this.#lastError = undefined
     clearTimeout(this.#probe)
     this.#probe = undefined
     this.#settled?.()
+    this.#tellBack()
     if (before === 'down') this.#options.log?.info('redis answers again')
   }
 

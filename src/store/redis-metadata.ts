@@ -20,32 +20,12 @@ import {
 import { RedisTouches } from './redis-touches.ts'
 import type { Link, ManifestRecord, MetadataStore, StoredDocument, TagKey, TagRecord } from './stores.ts'
 
-/**
- * Where records rest that Redis may lose: asked when Redis has none, told of what changes. A call that fails is as one that finds nothing;
- * the archive reports it and does the writing behind.
- */
-export type MetadataArchive = Pick<
-  MetadataStore,
-  | 'getManifest'
-  | 'putManifest'
-  | 'deleteManifest'
-  | 'getTag'
-  | 'putTag'
-  | 'deleteTag'
-  | 'knownTags'
-  | 'getLink'
-  | 'putLinks'
-  | 'deleteLink'
-  | 'isConfirmedAt'
->
-
 export type RedisMetadataOptions = {
   readonly config: RedisConfig
   readonly clock: Clock
   readonly observer: Observer
   /** Told when Redis is back; that it went is told by the observer. */
   readonly log?: Pick<Log, 'info'> | undefined
-  readonly archive?: MetadataArchive | undefined
   /** How long a record that nobody uses stays. */
   readonly ttlMs?: number | undefined
   /** A connection that is used by others too; whoever opened it closes it. */
@@ -71,7 +51,7 @@ const maxDocumentBytes = 1024 * 1024
  * configuration cannot be used at all.
  */
 export async function openRedisMetadata(options: RedisMetadataOptions): Promise<RedisMetadataStore> {
-  const { config, clock, observer, log, archive, ttlMs = defaultRecordTtlMs } = options
+  const { config, clock, observer, log, ttlMs = defaultRecordTtlMs } = options
   const connection = options.connection ?? new RedisConnection({ config, observer, log })
   await connection.settled(firstAnswerMs)
   const touches = new RedisTouches({ connection, ttlMs, monotonic: () => clock.monotonic() })
@@ -81,7 +61,6 @@ export async function openRedisMetadata(options: RedisMetadataOptions): Promise<
     touches,
     ttlMs,
     observer,
-    archive,
     ownsConnection: options.connection === undefined,
   })
 }
@@ -92,7 +71,6 @@ type Parts = {
   readonly touches: RedisTouches
   readonly ttlMs: number
   readonly observer: Observer
-  readonly archive: MetadataArchive | undefined
   readonly ownsConnection: boolean
 }
 
@@ -119,80 +97,76 @@ class RedisMetadata implements RedisMetadataStore {
   }
 
   async getManifest(digest: Digest): Promise<ManifestRecord | undefined> {
-    const key = this.#parts.keys.manifest(digest)
-    const found = await this.#get(key, value => decodeManifest(digest, value))
-    if (found) return found
-    const archived = await this.#parts.archive?.getManifest(digest)
-    if (archived) await this.#write([key], commands => commands.set(key, encodeManifest(archived), 'PX', this.#ttlMs))
-    return archived
+    return this.#get(this.#parts.keys.manifest(digest), value => decodeManifest(digest, value))
   }
 
   async putManifest(record: ManifestRecord): Promise<void> {
     const key = this.#parts.keys.manifest(record.digest)
     await this.#write([key], commands => commands.set(key, encodeManifest(record), 'PX', this.#ttlMs))
-    await this.#parts.archive?.putManifest(record)
   }
 
   async deleteManifest(digest: Digest): Promise<void> {
     await this.#delete(this.#parts.keys.manifest(digest))
-    await this.#parts.archive?.deleteManifest(digest)
   }
 
   async getTag(key: TagKey): Promise<TagRecord | undefined> {
     const found = await this.#get(this.#parts.keys.tag(key), decodeTag)
-    if (found) {
-      this.#parts.touches.note(this.#parts.keys.tagNames(key.upstream, key.repository))
-      return found
-    }
-    const archived = await this.#parts.archive?.getTag(key)
-    if (archived) await this.#putTag(key, archived)
-    return archived
+    if (found) this.#parts.touches.note(this.#parts.keys.tagNames(key.upstream, key.repository))
+    return found
   }
 
   async putTag(key: TagKey, record: TagRecord): Promise<void> {
-    await this.#putTag(key, record)
-    await this.#parts.archive?.putTag(key, record)
+    const names = [this.#parts.keys.tag(key), this.#parts.keys.tagNames(key.upstream, key.repository)]
+    await this.#write(names, commands =>
+      commands.eval(putTagScript, names.length, ...names, encodeTag(record), key.tag, this.#ttlMs, maxTagNames),
+    )
   }
 
   async deleteTag(key: TagKey): Promise<void> {
     const names = this.#parts.keys.tagNames(key.upstream, key.repository)
     await this.#delete(this.#parts.keys.tag(key))
     await this.#work('removal', [names], commands => commands.zrem(names, key.tag))
-    await this.#parts.archive?.deleteTag(key)
   }
 
   async knownTags(upstream: string, repository: string): Promise<readonly string[]> {
     const key = this.#parts.keys.tagNames(upstream, repository)
     const names = await this.#work('read', [key], commands => commands.zrange(key, '0', '-1'))
-    const known = (names ?? []).filter(isTagName).sort()
-    return known.length > 0 ? known : ((await this.#parts.archive?.knownTags(upstream, repository)) ?? [])
+    return (names ?? []).filter(isTagName).sort()
   }
 
   async getLink(upstream: string, repository: string, digest: Digest): Promise<Link | undefined> {
-    const found = await this.#get(this.#parts.keys.link(upstream, repository, digest), decodeLink)
-    if (found) return found
-    const archived = await this.#parts.archive?.getLink(upstream, repository, digest)
-    if (archived) await this.#putLinks(upstream, repository, [digest], archived)
-    return archived
+    return this.#get(this.#parts.keys.link(upstream, repository, digest), decodeLink)
   }
 
   async putLinks(upstream: string, repository: string, digests: readonly Digest[], link: Link): Promise<void> {
-    await this.#putLinks(upstream, repository, digests, link)
-    await this.#parts.archive?.putLinks(upstream, repository, digests, link)
+    await Promise.all(
+      digests.map(async digest => {
+        const key = this.#parts.keys.link(upstream, repository, digest)
+        if (link === 'named')
+          // A confirmed link stays what it is.
+          return this.#write([key], commands => commands.set(key, link, 'PX', this.#ttlMs, 'NX'))
+        const confirmed = this.#parts.keys.confirmedAt(upstream, digest)
+        await this.#write([key, confirmed], commands =>
+          Promise.all([
+            commands.set(key, link, 'PX', this.#ttlMs),
+            commands.sadd(confirmed, repository),
+            commands.pexpire(confirmed, this.#ttlMs),
+          ]),
+        )
+      }),
+    )
   }
 
   async deleteLink(upstream: string, repository: string, digest: Digest): Promise<void> {
     const confirmed = this.#parts.keys.confirmedAt(upstream, digest)
     await this.#work('removal', [confirmed], commands => commands.srem(confirmed, repository))
     await this.#delete(this.#parts.keys.link(upstream, repository, digest))
-    await this.#parts.archive?.deleteLink(upstream, repository, digest)
   }
 
   async isConfirmedAt(upstream: string, digest: Digest): Promise<boolean> {
     const key = this.#parts.keys.confirmedAt(upstream, digest)
     const repositories = await this.#work('read', [key], commands => commands.scard(key))
-    if (repositories === undefined || repositories === 0)
-      return (await this.#parts.archive?.isConfirmedAt(upstream, digest)) ?? false
+    if (repositories === undefined || repositories === 0) return false
     this.#parts.touches.note(key)
     return true
   }
@@ -218,32 +192,6 @@ class RedisMetadata implements RedisMetadataStore {
 
   get #ttlMs(): number {
     return this.#parts.ttlMs
-  }
-
-  async #putTag(key: TagKey, record: TagRecord): Promise<void> {
-    const names = [this.#parts.keys.tag(key), this.#parts.keys.tagNames(key.upstream, key.repository)]
-    await this.#write(names, commands =>
-      commands.eval(putTagScript, names.length, ...names, encodeTag(record), key.tag, this.#ttlMs, maxTagNames),
-    )
-  }
-
-  async #putLinks(upstream: string, repository: string, digests: readonly Digest[], link: Link): Promise<void> {
-    await Promise.all(
-      digests.map(async digest => {
-        const key = this.#parts.keys.link(upstream, repository, digest)
-        if (link === 'named')
-          // A confirmed link stays what it is.
-          return this.#write([key], commands => commands.set(key, link, 'PX', this.#ttlMs, 'NX'))
-        const confirmed = this.#parts.keys.confirmedAt(upstream, digest)
-        await this.#write([key, confirmed], commands =>
-          Promise.all([
-            commands.set(key, link, 'PX', this.#ttlMs),
-            commands.sadd(confirmed, repository),
-            commands.pexpire(confirmed, this.#ttlMs),
-          ]),
-        )
-      }),
-    )
   }
 
   /** What `decode` makes of the value; one it cannot read is deleted (F-64). */

@@ -5,20 +5,31 @@ import type { S3Config } from '../config/config.ts'
 import type { Log } from '../log/log.ts'
 import type { Observer } from '../log/observer.ts'
 import type { Digest } from '../oci/digest.ts'
+import type { Wait } from './hedged.ts'
+import { type BlobPages, S3Backlog } from './s3-backlog.ts'
 import { S3Breaker } from './s3-breaker.ts'
 import { createS3Client, request, type S3Api } from './s3-client.ts'
 import { S3Error } from './s3-error.ts'
 import { keyOf } from './s3-key.ts'
 import { endLeftovers } from './s3-leftovers.ts'
+import { S3Links } from './s3-links.ts'
 import { S3Presence } from './s3-presence.ts'
 import { assumedAbilities, type BucketAbilities, probeBucket } from './s3-probe.ts'
 import { type PendingUpload, S3Queue } from './s3-queue.ts'
 import { S3Reader } from './s3-reader.ts'
+import { saysOtherwise } from './s3-object.ts'
 import { upload, type UploadOutcome } from './s3-upload.ts'
 import { type Pauses, S3Uploader } from './s3-uploader.ts'
-import type { BlobStore, SharedBlob, SharedBlobs } from './stores.ts'
+import { within } from './within.ts'
+import type { BlobLink, BlobLinks, BlobStore, SharedBlob, SharedBlobs } from './stores.ts'
 
-const headTimeoutMs = 5_000
+/** A client may wait for it, and can be served from elsewhere. */
+const headTimeoutMs = 2_000
+const deleteTimeoutMs = 5_000
+/** A client that could be redirected waits no longer than this to learn whether it is: it can be served at once without. */
+const linkWaitMs = 1_000
+/** Nobody can look after a client that was sent away, so what it is sent to was seen lately: another replica may have deleted it. */
+const linkPresenceMs = 30_000
 const defaultPauses: Pauses = { firstMs: 500, longestMs: 60_000 }
 /** Names of pending uploads cost little; beyond that the bucket has been away for days and the disk has evicted most of them. */
 const defaultMaxPending = 100_000
@@ -32,12 +43,16 @@ export type S3BlobsOptions = {
   readonly clock: Clock
   readonly observer: Observer
   readonly log?: Log
+  /** What lies in the hot tier: what of it is not in the bucket is uploaded, once. */
+  readonly existing?: BlobPages
   readonly maxPending?: number
   readonly pauses?: Pauses
+  /** How time passes while the bucket does not answer. */
+  readonly wait?: Wait
 }
 
 /** {@link SharedBlobs} in a bucket, with what only those who put things together need. */
-export interface S3SharedBlobs extends SharedBlobs {
+export interface S3SharedBlobs extends SharedBlobs, BlobLinks {
   /** True while the blob still has to be uploaded: hand it to the hot tier, which then evicts it last. */
   isPending(digest: Digest): boolean
   /** What the bucket can do, as far as it was found out. */
@@ -56,6 +71,7 @@ export async function openS3Blobs(options: S3BlobsOptions): Promise<S3SharedBlob
   const blobs = new S3Blobs(options, queue)
   blobs.resume(pending)
   blobs.tidy(multiparts)
+  await blobs.takeUpBacklog()
   return blobs
 }
 
@@ -67,6 +83,8 @@ class S3Blobs implements S3SharedBlobs {
   readonly #uploader: S3Uploader
   readonly #breaker: S3Breaker
   readonly #presence: S3Presence
+  readonly #links: S3Links | undefined
+  readonly #backlog: S3Backlog | undefined
   readonly #heads = new Map<Digest, Promise<number | undefined>>()
   /** Those that could not be deleted when they were to be: their next upload overwrites them, whatever size they have. */
   readonly #distrusted = new LRUCache<Digest, true>({ max: 10_000 })
@@ -82,8 +100,27 @@ class S3Blobs implements S3SharedBlobs {
     this.#queue = queue
     this.#api = { client: createS3Client(config), config, observer }
     this.#breaker = new S3Breaker(clock)
-    this.#reader = new S3Reader({ api: this.#api, clock, onBodyFailure: error => this.#breaker.report(error) })
+    this.#reader = new S3Reader({
+      api: this.#api,
+      clock,
+      onBodyFailure: error => this.#breaker.report(error),
+      wait: options.wait,
+    })
     this.#presence = new S3Presence(clock)
+    const { redirect } = config
+    this.#links = redirect && new S3Links({ config, redirect, clock, client: this.#api.client })
+    const { existing, log } = options
+    this.#backlog =
+      existing &&
+      new S3Backlog({
+        directory: options.queueDir,
+        config,
+        pages: existing,
+        hasRoom: () => this.#closed === undefined && this.#uploader.pending().uploads < config.uploads,
+        add: ({ digest, size }) => this.enqueue(digest, size),
+        failed: error => observer.storeFailed('s3.backlog', error),
+        log,
+      })
     this.#uploader = new S3Uploader({
       queue,
       clock,
@@ -94,8 +131,9 @@ class S3Blobs implements S3SharedBlobs {
       done: (upload, outcome) => this.#uploaded(upload, outcome),
       failed: ({ digest }, error, final) => {
         observer.storeFailed(final ? 's3.upload_given_up' : 's3.upload', error)
-        if (final) options.log?.warn({ digest, error }, 'a blob is not uploaded: the bucket refuses it')
+        if (final) log?.warn({ digest, error }, 'a blob is not uploaded: the bucket refuses it')
       },
+      ended: () => this.#backlog?.pump(),
       unsaved: error => observer.storeFailed('s3.queue', error),
     })
   }
@@ -104,7 +142,10 @@ class S3Blobs implements S3SharedBlobs {
     if (signal?.aborted === true)
       return Promise.reject(new S3Error('cancelled', 'the bucket: not asked', signal.reason))
     const known = this.#presence.get(digest)
-    if (known !== undefined) return Promise.resolve(known.size)
+    return known === undefined ? this.#look(digest) : Promise.resolve(known.size)
+  }
+
+  #look(digest: Digest): Promise<number | undefined> {
     const running = this.#heads.get(digest)
     if (running !== undefined) return running
     // Shared by all who ask meanwhile, so the signal of one of them does not end it; it takes a few seconds at most.
@@ -119,9 +160,19 @@ class S3Blobs implements S3SharedBlobs {
   ): Promise<SharedBlob | undefined> {
     const known = this.#presence.get(digest)
     if (known !== undefined && known.size === undefined) return undefined
+    // It had wrong bytes and could not be deleted: until it is replaced it is as if it were not there.
+    if (this.#distrusted.has(digest)) return undefined
     const blob = await this.#breaker.run(() => this.#reader.open(digest, options, this.abilities().absentIs403))
     this.#presence.set(digest, blob?.size)
     return blob
+  }
+
+  async link(digest: Digest): Promise<BlobLink | undefined> {
+    if (!this.#links || this.#distrusted.has(digest) || this.isPending(digest)) return undefined
+    const seen = this.#presence.get(digest, linkPresenceMs)
+    const size = seen ? seen.size : await within(linkWaitMs, this.#look(digest))
+    const url = size === undefined ? undefined : await this.#links.urlOf(digest)
+    return url === undefined || size === undefined ? undefined : { url, size }
   }
 
   enqueue(digest: Digest, size: number): void {
@@ -142,7 +193,9 @@ class S3Blobs implements S3SharedBlobs {
     const command = new DeleteObjectCommand({ Bucket: config.bucket, Key: keyOf(config.prefix, digest) })
     await this.#breaker
       .run(() =>
-        request(this.#api, { operation: 'delete', timeoutMs: headTimeoutMs }, options => client.send(command, options)),
+        request(this.#api, { operation: 'delete', timeoutMs: deleteTimeoutMs }, options =>
+          client.send(command, options),
+        ),
       )
       .catch(undefinedWhenAbsent)
     this.#distrusted.delete(digest)
@@ -175,6 +228,11 @@ class S3Blobs implements S3SharedBlobs {
     for (const left of pending) this.#uploader.add(left, { saved: true })
   }
 
+  /** Begins with what was on the disk before there was a bucket. Never rejects, and waits for nothing but a small file. */
+  async takeUpBacklog(): Promise<void> {
+    await this.#backlog?.start()
+  }
+
   /** Finds out what the bucket can do and ends what an earlier process began, in the background. */
   tidy(multiparts: Parameters<typeof endLeftovers>[1]): void {
     const { clock } = this.#options
@@ -188,15 +246,21 @@ class S3Blobs implements S3SharedBlobs {
   async #close(): Promise<void> {
     this.#closing.abort()
     await this.#uploader.close()
+    await this.#backlog?.close()
     await Promise.allSettled([...this.#background, ...this.#heads.values()])
     await this.#reader.close()
+    this.#links?.close()
     this.#api.client.destroy()
   }
 
   async #head(digest: Digest): Promise<number | undefined> {
     const { client, config } = this.#api
     const { signal } = this.#closing
-    const command = new HeadObjectCommand({ Bucket: config.bucket, Key: keyOf(config.prefix, digest) })
+    const command = new HeadObjectCommand({
+      Bucket: config.bucket,
+      Key: keyOf(config.prefix, digest),
+      ChecksumMode: 'ENABLED',
+    })
     const answer = await this.#breaker
       .run(() =>
         request(this.#api, { operation: 'head', timeoutMs: headTimeoutMs, signal }, options =>
@@ -204,8 +268,9 @@ class S3Blobs implements S3SharedBlobs {
         ).catch((error: unknown) => this.#undefinedWhenForbidden(error)),
       )
       .catch(undefinedWhenAbsent)
-    this.#presence.set(digest, answer?.ContentLength)
-    return answer?.ContentLength
+    const size = answer && !saysOtherwise(answer, digest) ? answer.ContentLength : undefined
+    this.#presence.set(digest, size)
+    return size
   }
 
   #undefinedWhenForbidden(error: unknown): undefined {

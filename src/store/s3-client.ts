@@ -1,4 +1,4 @@
-import { S3Client } from '@aws-sdk/client-s3'
+import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
 import type { S3Config } from '../config/config.ts'
 import type { Observer, SharedOperation } from '../log/observer.ts'
 import { S3Error, s3Error } from './s3-error.ts'
@@ -23,9 +23,10 @@ const silent = { trace() {}, debug() {}, info() {}, warn() {}, error() {} }
  * A client for the bucket's API. Credentials come from the default chain: environment, shared files, web identity, container, instance.
  * It tries once: what may be repeated, and when, is decided where the outcome is known.
  */
-export function createS3Client(config: S3Config): S3Client {
+export function createS3Client(config: S3Config, shared: Pick<S3ClientConfig, 'credentials'> = {}): S3Client {
   const agent = { keepAlive: true, maxSockets: 128 }
   return new S3Client({
+    ...shared,
     region: config.region,
     ...(config.endpoint !== undefined && { endpoint: config.endpoint }),
     forcePathStyle: config.pathStyle,
@@ -50,15 +51,17 @@ export async function request<Result extends Answer>(
   { operation, timeoutMs, signal }: Request,
   send: (options: { abortSignal?: AbortSignal }) => Promise<Result>,
 ): Promise<Result> {
+  const startedAt = performance.now()
+  const secondsSince = (): number => (performance.now() - startedAt) / 1000
   const timeout = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs)
   const signals = [signal, timeout].filter(one => one !== undefined)
   try {
     const answer = await send(signals.length === 0 ? {} : { abortSignal: AbortSignal.any(signals) })
-    observer.sharedRequest(operation, String(answer.$metadata.httpStatusCode ?? 200))
+    observer.sharedRequest(operation, String(answer.$metadata.httpStatusCode ?? 200), secondsSince())
     return answer
   } catch (cause) {
     const error = failureOf(operation, cause, { timeout, signal })
-    observer.sharedRequest(operation, error.reason)
+    observer.sharedRequest(operation, error.reason, secondsSince())
     throw error
   }
 }

@@ -1,5 +1,5 @@
 import type { S3Config } from '../config/config.ts'
-import type { Digest } from '../oci/digest.ts'
+import { algorithmOf, type Digest, hexOf } from '../oci/digest.ts'
 import { keyOf } from './s3-key.ts'
 
 /** What every object of ours is created with: where it lies, and how the service keeps it. */
@@ -16,6 +16,18 @@ export function objectAttributes(config: S3Config, digest: Digest) {
 /** What every object of ours carries, whatever it is: encryption and tags. */
 export function protection({ sse, tags }: S3Config) {
   return { ...encryption(sse), ...tagging(tags) }
+}
+
+/**
+ * True when the service itself computed another hash as it took the object in: somebody wrote other bytes under this key. Uploads in parts carry no hash of the
+ * whole, and many services none at all.
+ */
+export function saysOtherwise(
+  { ChecksumSHA256: checksum }: { readonly ChecksumSHA256?: string | undefined },
+  digest: Digest,
+): boolean {
+  if (checksum === undefined || checksum.includes('-') || algorithmOf(digest) !== 'sha256') return false
+  return checksum !== Buffer.from(hexOf(digest), 'hex').toString('base64')
 }
 
 function encryption(sse: S3Config['sse']) {

@@ -8,7 +8,7 @@ const presentMs = 5 * 60_000
 /** Another replica may upload it at any moment. */
 const absentMs = 2_000
 
-type Entry = { readonly size: number | undefined; readonly until: number }
+type Entry = { readonly size: number | undefined; readonly at: number; readonly until: number }
 
 /** What the bucket was last seen to hold: remembered briefly, so that crowds asking for one blob cost one request. */
 export class S3Presence {
@@ -19,15 +19,17 @@ export class S3Presence {
     this.#clock = clock
   }
 
-  /** `{ size }` when known, with undefined for absent; undefined when the bucket must be asked. */
-  get(digest: Digest): { readonly size: number | undefined } | undefined {
+  /** `{ size }` when known, with undefined for absent; undefined when the bucket must be asked, or was last asked longer than `maxAgeMs` ago. */
+  get(digest: Digest, maxAgeMs = Number.POSITIVE_INFINITY): { readonly size: number | undefined } | undefined {
     const entry = this.#entries.get(digest)
-    return entry !== undefined && entry.until > this.#clock.monotonic() ? entry : undefined
+    const now = this.#clock.monotonic()
+    return entry !== undefined && entry.until > now && entry.at >= now - maxAgeMs ? entry : undefined
   }
 
   set(digest: Digest, size: number | undefined): void {
     const lifeMs = size === undefined ? absentMs : presentMs
-    this.#entries.set(digest, { size, until: this.#clock.monotonic() + lifeMs })
+    const at = this.#clock.monotonic()
+    this.#entries.set(digest, { size, at, until: at + lifeMs })
   }
 
   forget(digest: Digest): void {

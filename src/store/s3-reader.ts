@@ -6,12 +6,18 @@ import { Agent, request as httpRequest } from 'undici'
 import type { Clock } from '../clock.ts'
 import type { Digest } from '../oci/digest.ts'
 import { S3Body } from './s3-body.ts'
+import { hedged, systemWait, type Wait } from './hedged.ts'
 import { connectTimeoutMs, type S3Api } from './s3-client.ts'
 import { reasonOfCode, S3Error, s3Error } from './s3-error.ts'
 import { keyOf } from './s3-key.ts'
 import type { SharedBlob } from './stores.ts'
 
-const headersTimeoutMs = 5_000
+/**
+ * Without an answer for 2 s the bucket is asked once more on another connection, and 2 s later the next place is.
+ * https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance-design-patterns.html
+ */
+const againMs = 2_000
+const giveUpMs = 4_000
 /** How long a signed URL is valid, and how long it is used: the rest is room for a slow answer and a clock that is off. */
 const signedSeconds = 15 * 60
 const reusedMs = (signedSeconds * 1000) / 2
@@ -24,6 +30,7 @@ type S3ReaderDeps = {
   readonly api: S3Api
   readonly clock: Clock
   readonly onBodyFailure: (error: S3Error) => void
+  readonly wait?: Wait | undefined
 }
 
 /**
@@ -33,11 +40,13 @@ export class S3Reader {
   readonly #api: S3Api
   readonly #clock: Clock
   readonly #onBodyFailure: (error: S3Error) => void
+  readonly #wait: Wait
   readonly #agent: Agent
   readonly #urls = new LRUCache<Digest, { readonly url: string; readonly until: number }>({ max: maxSignedUrls })
 
   /** `onBodyFailure` is told when a body breaks after it was opened. */
-  constructor({ api, clock, onBodyFailure }: S3ReaderDeps) {
+  constructor({ api, clock, onBodyFailure, wait = systemWait }: S3ReaderDeps) {
+    this.#wait = wait
     this.#api = api
     this.#onBodyFailure = onBodyFailure
     this.#clock = clock
@@ -45,7 +54,7 @@ export class S3Reader {
       allowH2: false,
       connections: 128,
       connect: { timeout: connectTimeoutMs },
-      headersTimeout: headersTimeoutMs,
+      headersTimeout: giveUpMs + 1_000,
       bodyTimeout: api.config.requestTimeoutMs,
       keepAliveTimeout: 10_000,
     })
@@ -53,13 +62,15 @@ export class S3Reader {
 
   /** The bytes from `offset` to `end` (inclusive) or to the last one. Undefined: no such object. Rejects with an {@link S3Error}. */
   async open(digest: Digest, range: ReadRange, absentIs403: boolean): Promise<SharedBlob | undefined> {
+    const startedAt = performance.now()
+    const secondsSince = (): number => (performance.now() - startedAt) / 1000
     try {
       const blob = await this.#openWithFreshUrl(digest, range, absentIs403)
-      this.#api.observer.sharedRequest('get', blob === undefined ? 'absent' : '200')
+      this.#api.observer.sharedRequest('get', blob === undefined ? 'absent' : '200', secondsSince())
       return blob
     } catch (cause) {
       const error = range.signal?.aborted === true ? cancelled(range.signal) : s3Error('get', cause)
-      this.#api.observer.sharedRequest('get', error.reason)
+      this.#api.observer.sharedRequest('get', error.reason, secondsSince())
       throw error
     }
   }
@@ -91,8 +102,22 @@ export class S3Reader {
     return url
   }
 
-  /** The blob, or the error that the service answered with. Throws what the HTTP client throws. */
-  async #get(url: string, range: ReadRange): Promise<SharedBlob | S3Error> {
+  /** The blob, or the error that the service answered with. Throws what the HTTP client throws, or that no answer came in time. */
+  #get(url: string, range: ReadRange): Promise<SharedBlob | S3Error> {
+    return hedged(signal => this.#getFrom(url, { ...range, signal }), {
+      againMs,
+      giveUpMs,
+      signal: range.signal,
+      wait: this.#wait,
+      onAgain: () => this.#api.observer.sharedRequest('get', 'hedged'),
+      discard: answer => {
+        if (!(answer instanceof S3Error)) discard(answer.body)
+      },
+      late: () => new S3Error('timeout', 'the bucket: no answer to get in time'),
+    })
+  }
+
+  async #getFrom(url: string, range: ReadRange): Promise<SharedBlob | S3Error> {
     try {
       return await this.#getOnce(url, range)
     } catch (error) {

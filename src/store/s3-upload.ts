@@ -12,7 +12,7 @@ import type { Observer } from '../log/observer.ts'
 import { algorithmOf, type Digest, finish, hasher, hexOf } from '../oci/digest.ts'
 import { request, type S3Api } from './s3-client.ts'
 import { S3Error } from './s3-error.ts'
-import { objectAttributes } from './s3-object.ts'
+import { objectAttributes, saysOtherwise } from './s3-object.ts'
 import type { BucketAbilities } from './s3-probe.ts'
 import type { S3Queue, StartedMultipart } from './s3-queue.ts'
 import type { BlobStore, OpenBlob } from './stores.ts'
@@ -52,9 +52,9 @@ export async function upload(
   if (blob === undefined) return 'gone'
   try {
     if (replace) return await copy(deps, { digest, blob, replace })
-    const stored = await storedSize(deps, digest)
-    if (stored === blob.size) return 'present'
-    return await copy(deps, { digest, blob, replace: stored !== undefined })
+    const found = await look(deps, { digest, size: blob.size })
+    if (found === 'same') return 'present'
+    return await copy(deps, { digest, blob, replace: found === 'other' })
   } finally {
     await blob.close()
   }
@@ -82,18 +82,21 @@ async function copy(deps: UploadDeps, job: Copy): Promise<UploadOutcome> {
   }
 }
 
-/** Size of the object in the bucket, or undefined. Without the right to list, 403 may mean that there is none. */
-async function storedSize({ api, abilities, signal }: UploadDeps, digest: Digest): Promise<number | undefined> {
+/** What lies under the key, by its size and by the hash that the service may have kept. Without the right to list, 403 may mean nothing. */
+async function look(
+  { api, abilities, signal }: UploadDeps,
+  { digest, size }: { readonly digest: Digest; readonly size: number },
+): Promise<'nothing' | 'same' | 'other'> {
   const { client, config } = api
   const { Bucket, Key } = objectAttributes(config, digest)
   try {
     const head = await request(api, { operation: 'head', timeoutMs: config.requestTimeoutMs, signal }, options =>
-      client.send(new HeadObjectCommand({ Bucket, Key }), options),
+      client.send(new HeadObjectCommand({ Bucket, Key, ChecksumMode: 'ENABLED' }), options),
     )
-    return head.ContentLength
+    return head.ContentLength === size && !saysOtherwise(head, digest) ? 'same' : 'other'
   } catch (error) {
     const reason = error instanceof S3Error ? error.reason : undefined
-    if (reason === 'absent' || (reason === 'denied' && abilities.absentIs403)) return undefined
+    if (reason === 'absent' || (reason === 'denied' && abilities.absentIs403)) return 'nothing'
     throw error
   }
 }

@@ -19,6 +19,8 @@ export type UploaderDeps = {
   readonly done: (upload: PendingUpload, outcome: UploadOutcome) => void
   /** Told of each failed attempt; `final`: it was given up. */
   readonly failed: (upload: PendingUpload, error: unknown, final: boolean) => void
+  /** An attempt is over, however it went: there may be room for more. */
+  readonly ended: () => void
   /** The file of the queue could not be written: the upload is still tried, but does not survive a restart. */
   readonly unsaved: (error: unknown) => void
 }
@@ -138,6 +140,7 @@ export class S3Uploader {
     }
     this.#settle()
     this.#pump()
+    if (!this.#closed) this.#deps.ended()
   }
 
   #afterFailure(item: Item, error: unknown, signal: AbortSignal): void {

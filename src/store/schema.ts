@@ -159,4 +159,13 @@ export const migrations: readonly string[] = [
     UPDATE counters SET tags = tags - 1 WHERE id = 1;
   END;
   `,
+  `
+  -- Figures by period (a month, a day or an hour in UTC) and name; see totals.ts.
+  CREATE TABLE totals (
+    period TEXT NOT NULL,
+    name TEXT NOT NULL,
+    amount REAL NOT NULL,
+    PRIMARY KEY (period, name)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ]

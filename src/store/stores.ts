@@ -123,4 +123,15 @@ export interface SharedBlobs {
   close(): Promise<void>
 }
 
+/** Where clients can read a blob by themselves. */
+export interface BlobLinks {
+  /**
+   * A URL for a blob that the shared store has whole at this moment. It opens to whoever holds it for as long as it is valid, so it is a secret until
+   * then. Undefined: it is not there, or only on its way, or nobody can be sent there now. Rejects when the store cannot tell.
+   */
+  link(digest: Digest): Promise<BlobLink | undefined>
+}
+
+export type BlobLink = { readonly url: string; readonly size: number }
+
 export type SharedBlob = { readonly offset: number; readonly size: number; readonly body: Readable }

@@ -12,6 +12,8 @@ export type ExchangeRequest = {
   readonly repository: string
   readonly headers: OutgoingHeaders
   readonly signal: AbortSignal | undefined
+  /** Told of the bytes of bodies that nobody reads: of challenges and redirects. */
+  readonly onDiscarded?: (bytes: number) => void
 }
 
 /** The end of a chain of redirects. `redirected`: it is not the registry that answered. */
@@ -41,7 +43,7 @@ export class Exchange {
       const answer = await this.#authorised(request)
       // A presigned URL that ended: the registry gives a new one (P-65, F-14).
       if (!answer.redirected || answer.status !== 403) return answer
-      discard(answer)
+      discard(answer, request.onDiscarded)
     } catch (error) {
       // The registry may point at another host the next time (F-24).
       if (!isRedirectFailure(error) || request.signal?.aborted === true) throw error
@@ -60,7 +62,7 @@ export class Exchange {
     const used = await authorization.current(request.repository, request.signal)
     const first = await this.#followed(request, used?.header)
     if (!isChallenge(first)) return first
-    discard(first)
+    discard(first, request.onDiscarded)
     const challenge = first.headers['www-authenticate']
     const grant = await authorization.answer({
       challenge,
@@ -85,7 +87,7 @@ export class Exchange {
       const headers = isAway || authorization === undefined ? request.headers : { ...request.headers, authorization }
       const answer = await this.#sent(transport, { ...request, url, trust, headers }, isAway)
       if (!isRedirect(answer.status)) return { ...answer, redirected: isAway }
-      discard(answer)
+      discard(answer, request.onDiscarded)
       const location = headerOf(answer, 'location')
       const next = nextHop({ upstream, from: url, location, registry, redirectHosts, foreign: foreign() })
       url = next.url

@@ -5,7 +5,7 @@ import type { Digest } from '../oci/digest.ts'
 import { classOfHost } from './addresses.ts'
 import { matchingRange } from './content-range.ts'
 import { transportError } from './failure.ts'
-import { type ReplicaSecret, signRequest } from './replica-signature.ts'
+import { type ReplicaSecret, signRequest, toldClock } from './replica-signature.ts'
 import { discard, headerOf, type TransportAnswer } from './transport.ts'
 import { UpstreamBody } from './upstream-body.ts'
 import { type UpstreamBlob, UpstreamError } from './upstream.ts'
@@ -43,6 +43,8 @@ export type PeerOptions = {
   readonly secret: ReplicaSecret
   readonly clock: Clock
   readonly timeouts?: PeerTimeouts
+  /** Told of the bytes of bodies as they arrive. */
+  readonly onBytes?: (bytes: number) => void
 }
 
 /** The word for other replicas in errors, logs and metrics: their addresses come and go. */
@@ -52,7 +54,7 @@ export const peerName = 'peer'
 export const fillsPath = '/internal/fills/'
 
 /** A client of one other replica. Throws for a URL that no replica can have. */
-export function createPeer({ url, secret, clock, timeouts = peerTimeouts }: PeerOptions): Peer {
+export function createPeer({ url, secret, clock, timeouts = peerTimeouts, onBytes = ignore }: PeerOptions): Peer {
   const pool = new Pool(originOf(url), {
     // HTTP/2's small windows make one stream slow.
     allowH2: false,
@@ -63,8 +65,23 @@ export function createPeer({ url, secret, clock, timeouts = peerTimeouts }: Peer
     maxHeaderSize: 16 * 1024,
   })
 
+  /** How far the other replica's clock is ahead of ours, once it has said so. */
+  let aheadMs = 0
+
   const ask = async (path: string, range: string, signal: AbortSignal): Promise<TransportAnswer> => {
-    const authorization = signRequest({ secret, request: { method: 'GET', path, range }, now: clock.now() })
+    const request = { method: 'GET', path, range }
+    const answer = await send(path, range, signal)
+    if (answer.status !== 401) return answer
+    const told = toldClock({ secret, request, challenge: headerOf(answer, 'www-authenticate') })
+    if (told === undefined) return answer
+    discard(answer)
+    aheadMs = told - clock.now()
+    return send(path, range, signal)
+  }
+
+  const send = async (path: string, range: string, signal: AbortSignal): Promise<TransportAnswer> => {
+    const request = { method: 'GET', path, range }
+    const authorization = signRequest({ secret, request, now: Math.round(clock.now() + aheadMs) })
     try {
       const answer = await pool.request({
         method: 'GET',
@@ -86,7 +103,7 @@ export function createPeer({ url, secret, clock, timeouts = peerTimeouts }: Peer
       const path = `${fillsPath}${digest}`
       for (;;) {
         const answer = await ask(path, `bytes=${offset}-`, signal)
-        if (answer.status !== stillOpening) return blobOf(answer, offset, signal)
+        if (answer.status !== stillOpening) return blobOf(answer, offset, { signal, onBytes })
         discard(answer)
         if (clock.monotonic() >= deadline)
           throw failure('unavailable', 'timeout', 'the upstream of the other replica does not answer')
@@ -140,27 +157,30 @@ function originOf(url: string): string {
   throw new Error('the URL of a replica is http://host:port, without path, query or user')
 }
 
-function blobOf(answer: TransportAnswer, offset: number, signal: AbortSignal): UpstreamBlob {
+type Reading = { readonly signal: AbortSignal; readonly onBytes: (bytes: number) => void }
+
+function blobOf(answer: TransportAnswer, offset: number, reading: Reading): UpstreamBlob {
   const { status } = answer
-  if (status === 200) return { offset: 0, size: contentLengthOf(answer), etag: undefined, body: bodyOf(answer, signal) }
+  if (status === 200)
+    return { offset: 0, size: contentLengthOf(answer), etag: undefined, body: bodyOf(answer, reading) }
   if (status === 206) {
     const contentLength = contentLengthOf(answer)
     const range = matchingRange(headerOf(answer, 'content-range'), { offset, end: undefined, contentLength })
-    if (range) return { offset, size: range.size, etag: undefined, body: bodyOf(answer, signal) }
+    if (range) return { offset, size: range.size, etag: undefined, body: bodyOf(answer, reading) }
   }
   discard(answer)
   if (status === 404) throw failure('notFound', 'http_404', 'the other replica neither downloads nor holds it', status)
-  if (status === 401)
-    throw failure('denied', 'http_401', 'the other replica has another secret, or its clock is off', status)
+  if (status === 401) throw failure('denied', 'http_401', 'the other replica has another secret', status)
   if (status >= 500)
     throw failure('unavailable', `http_${status}`, 'the other replica cannot give this blob now', status)
   throw failure('invalid', `http_${status}`, 'the other replica gave an answer that cannot be used', status)
 }
 
-function bodyOf({ body }: TransportAnswer, signal: AbortSignal): UpstreamBody {
-  const ignore = (): void => undefined
-  return new UpstreamBody(body, { upstream: peerName, redirected: false, signal, onBytes: ignore, onClose: ignore })
+function bodyOf({ body }: TransportAnswer, { signal, onBytes }: Reading): UpstreamBody {
+  return new UpstreamBody(body, { upstream: peerName, redirected: false, signal, onBytes, onClose: ignore })
 }
+
+const ignore = (): void => undefined
 
 function contentLengthOf(answer: TransportAnswer): number | undefined {
   const length = headerOf(answer, 'content-length')

@@ -98,7 +98,8 @@ class RegistryClient implements Upstream {
       clock,
       observer,
     })
-    const shared = { config, transport: this.#transport, tokens, clock }
+    const onDiscarded = (kind: UpstreamKind, bytes: number): void => observer.upstreamBytes(config.name, kind, bytes)
+    const shared = { config, transport: this.#transport, tokens, clock, onDiscarded }
     this.#sources = [
       new Source({ ...shared, url: config.url, onState: state => observer.upstreamState(config.name, state) }),
       ...config.mirrors.map(url => new Source({ ...shared, url })),
@@ -269,7 +270,7 @@ class RegistryClient implements Upstream {
       const ranged = call.headers.range !== undefined
       const refusal = refusalOf(this.name, answer, { ranged, now: this.#clock.now() })
       if (refusal === undefined) return answer
-      discard(answer)
+      discard(answer, bytes => this.#observer.upstreamBytes(this.name, call.kind, bytes))
       throw refusal
     } catch (error) {
       if (error instanceof UpstreamError && error.status === undefined) outcome = error.reason
@@ -277,7 +278,7 @@ class RegistryClient implements Upstream {
       throw error
     } finally {
       const seconds = (this.#clock.monotonic() - started) / 1000
-      this.#observer.upstreamRequest({ upstream: this.name, kind: call.kind, outcome, seconds })
+      this.#observer.upstreamRequest({ upstream: this.name, kind: call.kind, method: call.method, outcome, seconds })
     }
   }
 
@@ -329,7 +330,8 @@ class RegistryClient implements Upstream {
     try {
       return await this.#request(source, call, answer => {
         // Destroyed, not read: an upstream that ignores ranges would send all of it.
-        answer.body.on('error', () => {}).destroy()
+        if (answer.status === 206) discard(answer, bytes => this.#observer.upstreamBytes(this.name, 'blob', bytes))
+        else answer.body.on('error', () => {}).destroy()
         const range = parseContentRange(headerOf(answer, 'content-range'))
         return Promise.resolve({ size: answer.status === 206 ? range?.size : lengthOf(answer) })
       })

@@ -47,6 +47,30 @@ export function isSigned({ secret, request, now, authorization }: VerifyOptions)
   return isRight && Math.abs(now - signedAt) <= skewMs
 }
 
+/**
+ * What goes into a refusal: our clock, signed for that very request, so that another replica whose clock is elsewhere can sign for ours and is
+ * not shut out (F-42). It opens nothing by itself, and only who has the secret can say it.
+ */
+export function tellClock({ secret, request, now }: SignOptions): string {
+  return `${scheme} clock="${now}:${clockMacOf(secret, request, now).toString('hex')}"`
+}
+
+/** The clock that a refusal of this request told, epoch milliseconds; undefined when it was not made with our secret. */
+export function toldClock({
+  secret,
+  request,
+  challenge,
+}: Omit<SignOptions, 'now'> & { readonly challenge: string | undefined }): number | undefined {
+  const [, at, mac] = /^Layover-Replica clock="(\d{1,15}):([0-9a-f]{64})"$/.exec(challenge ?? '') ?? []
+  if (at === undefined || mac === undefined) return undefined
+  return timingSafeEqual(Buffer.from(mac, 'hex'), clockMacOf(secret, request, Number(at))) ? Number(at) : undefined
+}
+
+function clockMacOf(secret: ReplicaSecret, request: SignedRequest, at: number): Buffer {
+  // No method holds a space, so what is said of a clock is no signature.
+  return macOf(secret, { ...request, method: `clock ${request.method}` }, at)
+}
+
 function macOf(secret: ReplicaSecret, { method, path, range }: SignedRequest, at: number): Buffer {
   // No part can hold a line break, so the parts cannot run into each other.
   return createHmac('sha256', secret)

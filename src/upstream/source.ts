@@ -19,6 +19,8 @@ type SourceOptions = {
   readonly tokens: Tokens
   readonly clock: Clock
   readonly onState?: (state: BreakerState) => void
+  /** Told of the bytes of bodies that nobody reads. */
+  readonly onDiscarded?: (kind: UpstreamKind, bytes: number) => void
 }
 
 export type SourceRequest = Omit<ExchangeRequest, 'url'> & { readonly kind: UpstreamKind; readonly path: string }
@@ -30,8 +32,10 @@ export class Source {
   readonly #upstream: string
   readonly #base: string
   readonly #exchange: Exchange
+  readonly #onDiscarded: SourceOptions['onDiscarded']
 
-  constructor({ config, url, transport, tokens, clock, onState }: SourceOptions) {
+  constructor({ config, url, transport, tokens, clock, onState, onDiscarded }: SourceOptions) {
+    this.#onDiscarded = onDiscarded
     const registry = new URL(url)
     const foreign = (): Trust => ({ kind: 'foreign', from: transport.addressClass(registry) })
     // Credentials belong to the upstream's own origin; a mirror elsewhere is asked anonymously.
@@ -70,7 +74,8 @@ export class Source {
   }
 
   send({ path, ...request }: SourceRequest): Promise<ExchangeAnswer> {
-    return this.#exchange.send({ ...request, url: this.locate(path) })
+    const onDiscarded = (bytes: number): void => this.#onDiscarded?.(request.kind, bytes)
+    return this.#exchange.send({ ...request, url: this.locate(path), onDiscarded })
   }
 
   /** Gets the token for requests about this repository, unless nothing is asked now anyway. Throws as {@link send} would. */
@@ -109,7 +114,7 @@ export class Source {
     try {
       const trust: Trust = { kind: 'configured' }
       const answer = await transport.send({ url: this.locate(''), method: 'GET', headers: {}, trust, signal })
-      discard(answer)
+      discard(answer, bytes => this.#onDiscarded?.('ping', bytes))
       return answer.status === 401 ? answer.headers['www-authenticate'] : undefined
     } catch (error) {
       signal?.throwIfAborted()

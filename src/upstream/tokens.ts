@@ -156,7 +156,7 @@ export class Tokens {
     const tryOther =
       first === 'POST' ? [400, 401, 404, 405].includes(answer.status) : [404, 405].includes(answer.status)
     if (tryOther && request.credential !== undefined) {
-      discard(answer)
+      discard(answer, bytes => this.#options.observer.upstreamBytes(this.#options.upstream, 'token', bytes))
       answer = await this.#ask(first === 'POST' ? 'GET' : 'POST', request, signal)
     }
     return this.#read(answer, request, signal)
@@ -184,7 +184,7 @@ export class Tokens {
   async #read(answer: TransportAnswer, request: TokenRequest, signal: AbortSignal): Promise<Token> {
     const { upstream, observer } = this.#options
     if (answer.status !== 200) {
-      discard(answer)
+      discard(answer, bytes => this.#options.observer.upstreamBytes(this.#options.upstream, 'token', bytes))
       throw this.#statusError(answer, request)
     }
     const bytes = await readSmallBody(answer, {

@@ -161,7 +161,9 @@ export function headerOf(answer: Pick<TransportAnswer, 'headers'>, name: string)
 }
 
 /** Lets a body that nobody wants go by when it is short, so that its connection can be used again. */
-export function discard({ body }: Pick<TransportAnswer, 'body'>): void {
+export function discard({ body }: Pick<TransportAnswer, 'body'>, onBytes?: (bytes: number) => void): void {
+  // It came over the link all the same, and is counted.
+  if (onBytes) body.on('data', (chunk: Buffer) => onBytes(chunk.length))
   // Whether the rest arrives is of no interest.
   body.dump({ limit: 64 * 1024 }).catch(() => {})
 }

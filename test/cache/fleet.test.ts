@@ -245,7 +245,7 @@ describe('a fleet', () => {
   it('goes alone where the lease names this replica itself, or an address that no replica has', async () => {
     const { fleetOf } = setUp()
     for (const heldBy of [urls.b, 'http://10.9.9.9:1']) {
-      const b = fleetOf(urls.b, { acquire: async () => ({ heldBy }) }).join(digest)
+      const b = fleetOf(urls.b, { acquire: async () => ({ heldBy, idleMs: 0 }) }).join(digest)
       expect(await opened(b)).toBe(onItsOwn)
       expect(b.standing).toBe('alone')
     }
@@ -264,10 +264,117 @@ describe('a fleet', () => {
 
   it('never asks without end: where every holder is dead and leases cannot be taken over, it goes alone', async () => {
     const { peer, fleetOf } = setUp()
-    const b = fleetOf(urls.b, { acquire: async () => ({ heldBy: urls.a }) }).join(digest)
+    const b = fleetOf(urls.b, { acquire: async () => ({ heldBy: urls.a, idleMs: 0 }) }).join(digest)
     expect(await opened(b)).toBe(onItsOwn)
     expect(b.standing).toBe('alone')
     expect(peer(urls.a).asked.length).toBeLessThanOrEqual(8)
+  })
+
+  it('F-60: a late answer to a renewal does not lose the lease: it is asked for again, a second later', async () => {
+    const { clock, leases, fleetOf } = setUp()
+    const inner = leases.of(urls.a)
+    const answers: (boolean | undefined)[] = [undefined, undefined]
+    const asked: number[] = []
+    const slow: Leases = {
+      acquire: async (of, owner) => {
+        const claim = await inner.acquire(of, owner)
+        if (!claim || 'heldBy' in claim) return claim
+        const renew = async (progress: number): Promise<boolean | undefined> => {
+          asked.push(progress)
+          return answers.length > 0 ? answers.pop() : claim.renew(progress)
+        }
+        return { ...claim, renew }
+      },
+    }
+    const a = fleetOf(urls.a, slow).join(digest)
+    await opened(a)
+    for (let received = 1; received <= 6; received++) {
+      clock.advance(1_000)
+      a.progressed(received)
+      await turn()
+    }
+    expect([asked, a.standing, leases.holder(digest)]).toEqual([[3, 4, 5], 'owner', urls.a])
+    clock.advance(8_000)
+    expect(leases.holder(digest)).toBe(urls.a)
+  })
+
+  it('F-59: who went alone, because nobody could be asked, takes the lease as soon as it can be had, so that the next ones follow', async () => {
+    const { clock, leases, peer, fleetOf } = setUp()
+    const inner = leases.of(urls.a)
+    let isAway = true
+    const away: Leases = { acquire: async (of, owner) => (isAway ? undefined : inner.acquire(of, owner)) }
+    const a = fleetOf(urls.a, away).join(digest)
+    expect(await opened(a)).toBe(onItsOwn)
+    clock.advance(3_000)
+    a.progressed(1)
+    await turn()
+    expect(a.standing).toBe('alone')
+    isAway = false
+    a.progressed(2)
+    await turn()
+    // Not at every chunk.
+    expect(a.standing).toBe('alone')
+    clock.advance(3_000)
+    a.progressed(3)
+    await turn()
+    expect([a.standing, leases.holder(digest)]).toEqual(['owner', urls.a])
+    peer(urls.a).serve()
+    await following(fleetOf(urls.b).join(digest))
+    expect(peer(urls.a).asked).toEqual([0])
+  })
+
+  it('F-53: a holder that keeps its lease and is too busy to answer is asked again, and read from', async () => {
+    const { leases, peer, fleetOf } = setUp()
+    await opened(fleetOf(urls.a).join(digest))
+    let silences = 2
+    peer(urls.a).serve()
+    const serve = peer(urls.a).answer
+    peer(urls.a).answer = offset => {
+      if (silences-- > 0) throw brokenBody('timeout')
+      return serve(offset)
+    }
+    const b = fleetOf(urls.b).join(digest)
+    await following(b)
+    expect([b.standing, peer(urls.a).asked, leases.given]).toEqual(['follower', [0, 0, 0], [urls.a]])
+  })
+
+  it('F-53: one that never answers and keeps its lease is left it; one that does not keep it loses it', async () => {
+    const { clock, leases, peer, fleetOf } = setUp()
+    await opened(fleetOf(urls.a).join(digest))
+    peer(urls.a).answer = () => {
+      throw brokenBody('timeout')
+    }
+    const b = fleetOf(urls.b).join(digest)
+    expect(await opened(b)).toBe(onItsOwn)
+    expect([b.standing, leases.holder(digest), peer(urls.a).asked.length]).toEqual(['alone', urls.a, 3])
+    clock.advance(5_000)
+    const c = fleetOf(urls.c).join(digest)
+    expect(await opened(c)).toBe(onItsOwn)
+    expect([c.standing, leases.holder(digest), peer(urls.a).asked.length]).toEqual(['owner', urls.c, 4])
+  })
+
+  it.each([1, -1])('F-42: a jump of the wall clock by %d day changes nothing', async days => {
+    const { clock, leases, peer, fleetOf } = setUp()
+    const a = fleetOf(urls.a).join(digest)
+    await opened(a)
+    peer(urls.a).serve()
+    const b = fleetOf(urls.b).join(digest)
+    await following(b)
+    clock.jump(days * 24 * 60 * 60_000)
+    // Neither lost, nor kept for ever.
+    for (let received = 1; received <= 5; received++) {
+      clock.advance(4_000)
+      a.progressed(received)
+      await turn()
+    }
+    expect([a.standing, b.standing, leases.holder(digest), leases.given]).toEqual([
+      'owner',
+      'follower',
+      urls.a,
+      [urls.a],
+    ])
+    clock.advance(10_001)
+    expect(leases.holder(digest)).toBeUndefined()
   })
 
   it('P-119: a range beside the download is no matter of the fleet and takes no lease', async () => {
@@ -357,7 +464,11 @@ describe('the end of a download', () => {
     await pass(30)
     expect(leases.holder(digest)).toBe(urls.a)
     upload.resolve()
-    await vi.waitFor(() => expect(leases.holder(digest)).toBeUndefined())
+    // Who did not find it there a moment before is still sent here.
+    await vi.advanceTimersByTimeAsync(0)
+    expect(leases.holder(digest)).toBe(urls.a)
+    await pass(3)
+    expect(leases.holder(digest)).toBeUndefined()
 
     const again = fleetOf(urls.b).join(digest)
     await opened(again)
@@ -366,6 +477,43 @@ describe('the end of a download', () => {
     expect(leases.holder(digest)).toBe(urls.b)
     await pass(6)
     expect(leases.holder(digest)).toBeUndefined()
+  })
+
+  it('F-59: sends others here too for what was downloaded while nobody could be asked', async () => {
+    const { leases, fleetOf } = setUp()
+    const inner = leases.of(urls.a)
+    let isAway = true
+    const away: Leases = { acquire: async (of, owner) => (isAway ? undefined : inner.acquire(of, owner)) }
+    const fleet = fleetOf(urls.a, away)
+    const a = fleet.join(digest)
+    expect(await opened(a)).toBe(onItsOwn)
+    isAway = false
+    a.end({ published: true, until: new Promise(() => undefined) })
+    await turn()
+    expect(leases.holder(digest)).toBe(urls.a)
+    await fleet.close()
+    expect(leases.holder(digest)).toBeUndefined()
+  })
+
+  it('lets go of a lease that comes when the replica has stopped', async () => {
+    const { leases, fleetOf } = setUp()
+    const inner = leases.of(urls.a)
+    const answers: (() => void)[] = []
+    const slow: Leases = {
+      acquire: async (of, owner) => {
+        if (answers.length === 0) return void answers.push(() => {})
+        await new Promise<void>(resolve => answers.push(resolve))
+        return inner.acquire(of, owner)
+      },
+    }
+    const fleet = fleetOf(urls.a, slow)
+    const a = fleet.join(digest)
+    expect(await opened(a)).toBe(onItsOwn)
+    a.end({ published: true })
+    await fleet.close()
+    for (const answer of answers) answer()
+    await turn()
+    expect([leases.given, leases.holder(digest)]).toEqual([[urls.a], undefined])
   })
 
   it('lets go of everything when the replica stops', async () => {

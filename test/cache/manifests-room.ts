@@ -3,6 +3,7 @@ import { createRights, type ManifestRights } from '../../src/cache/rights.ts'
 import { type ContentRejected, type Observer, silentObserver } from '../../src/log/observer.ts'
 import type { Digest } from '../../src/oci/digest.ts'
 import type { ParsedManifest } from '../../src/oci/manifest.ts'
+import type { Questions } from '../../src/store/questions.ts'
 import type { MetadataStore } from '../../src/store/stores.ts'
 import { FakeClock } from '../fakes/clock.ts'
 import { fakeImage, type ImageOptions, ociIndexType } from '../fakes/image.ts'
@@ -33,6 +34,7 @@ export type RoomOptions = {
   readonly others?: readonly ScriptedUpstream[]
   readonly sources?: number
   readonly store?: MetadataStore
+  readonly questions?: Questions
 }
 
 /** Manifests and rights over an upstream and stores in memory, for what depends on the order of events. */
@@ -71,6 +73,7 @@ function roomOver(kept: Kept, options: RoomOptions): Room {
     metadata: store,
     blobs,
     rights,
+    questions: options.questions,
     clock,
     observer,
     onServed: (target, parsed, record) =>

@@ -21,7 +21,7 @@ async function setUpShared({
   return { ...setup, shared, bytes, digest }
 }
 
-const link = (setup: Awaited<ReturnType<typeof setUp>>, digest: Digest): Promise<void> =>
+const link = (setup: Pick<Awaited<ReturnType<typeof setUp>>, 'stores'>, digest: Digest): Promise<void> =>
   setup.stores.metadata.putLinks(target.upstream, target.repository, [digest], 'confirmed')
 
 const unreachable = new UpstreamError('unavailable', 'puppet.test', 'connect', 'nobody is there')
@@ -168,7 +168,7 @@ describe('the shared store as an origin', () => {
     expect(got).toBeLessThan(bytes.length)
     expect(error).toMatchObject({ reason: 'digest_mismatch' })
     expect(rejected).toEqual([{ upstream: upstream.name, kind: 'blob', digest, reason: 'digest_mismatch' }])
-    await expect.poll(() => shared.deleted).toEqual([digest])
+    expect(shared.deleted).toEqual([digest])
     const opening = blobs.open(target, digest)
     const body = (await upstream.next()).answer({ size: bytes.length })
     body.send(bytes)
@@ -176,6 +176,43 @@ describe('the shared store as an origin', () => {
     expect((await readAll(await opening)).equals(bytes)).toBe(true)
     expect(shared.opens).toHaveLength(1)
     await expect.poll(() => shared.enqueued).toHaveLength(1)
+  })
+
+  it('F-54: who is cut meets the wrong object nowhere again: it is gone before the cut, for every replica', async () => {
+    const first = await setUpShared()
+    const { shared, bytes, digest } = first
+    shared.objects.set(digest, bytesOf(bytes.length, 99))
+    const second = await setUp({ wrap: () => ({ shared }) })
+    await link(second, digest)
+    const removal = Promise.withResolvers<void>()
+    shared.deleting = removal.promise
+    let cut = false
+    const broken = readUntilBroken(await first.blobs.open(target, digest)).finally(() => (cut = true))
+    await expect.poll(() => first.rejected).toHaveLength(1)
+    // Who comes now does not join what will be cut, and does not ask the shared store, although the object is still there.
+    const newcomer = first.blobs.open(target, digest)
+    const body = (await first.upstream.next()).answer({ size: bytes.length })
+    expect(cut).toBe(false)
+    removal.resolve()
+    expect((await broken).error).toMatchObject({ reason: 'digest_mismatch' })
+    const retried = second.blobs.open(target, digest)
+    const other = (await second.upstream.next()).answer({ size: bytes.length })
+    for (const each of [body, other]) {
+      each.send(bytes)
+      each.end()
+    }
+    for (const opened of [await newcomer, await retried]) expect((await readAll(opened)).equals(bytes)).toBe(true)
+    expect(second.rejected).toEqual([])
+  })
+
+  it('F-54: an object that cannot be removed in time does not hold up the cut', async () => {
+    const { blobs, shared, bytes, digest } = await setUpShared()
+    shared.objects.set(digest, bytesOf(bytes.length, 99))
+    const never = Promise.withResolvers<void>()
+    shared.deleting = never.promise
+    const { error } = await readUntilBroken(await blobs.open(target, digest))
+    expect(error).toMatchObject({ reason: 'digest_mismatch' })
+    never.resolve()
   })
 
   it('F-54: where its wrong bytes are mixed with those of upstream, upstream is not the one to be left alone', async () => {

@@ -47,6 +47,17 @@ describe('reading a blob', () => {
     expect(again.remembersConfirmed(secret, blob)).toBe(true)
   })
 
+  it('F-59: is remembered too where a manifest names what upstream gave elsewhere, and confirms no manifest', async () => {
+    const { rights, metadata } = rightsRoom()
+    await rights.confirmed(secret, blob)
+    await rights.named(other, [blob])
+    expect(await rights.mayReadBlob(other, blob)).toBe('yes')
+    metadata.failure = new Error('the store is down')
+    expect(await rights.mayReadBlob(other, blob)).toBe('yes')
+    expect(rights.remembersConfirmed(other, blob)).toBe(false)
+    expect(await rights.mayReadBlob(targetOf('third/one'), blob)).toBe('ask')
+  })
+
   it('P-70: is allowed where a manifest names what the same upstream gave elsewhere', async () => {
     const { rights } = rightsRoom()
     await rights.confirmed(secret, blob)

@@ -4,12 +4,15 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
+import type { Clock } from '../../src/clock.ts'
 import type { Config } from '../../src/config/config.ts'
 import { hexOf } from '../../src/oci/digest.ts'
+import { FakeClock } from '../fakes/clock.ts'
 import type { FakeImage } from '../fakes/image.ts'
 import { startTestLayover, type TestLayover } from '../fakes/layover.ts'
 import { freePorts } from '../fakes/ports.ts'
 import { redisConfig, RedisServer } from '../fakes/redis.ts'
+import { startRedisLink } from '../fakes/redis-link.ts'
 import { type FakeRegistry, startFakeRegistry } from '../fakes/registry.ts'
 import { accessKeyId, FakeS3, secretAccessKey } from '../fakes/s3.ts'
 
@@ -35,8 +38,8 @@ async function redisServer(): Promise<RedisServer> {
   return redis
 }
 
-async function layoverWith(registry: FakeRegistry, config: Parts): Promise<TestLayover> {
-  const layover = await startTestLayover({ upstreams: { 'fake.test': registry }, config })
+async function layoverWith(registry: FakeRegistry, config: Parts, clock?: Clock): Promise<TestLayover> {
+  const layover = await startTestLayover({ upstreams: { 'fake.test': registry }, config, ...(clock && { clock }) })
   onTestFinished(() => layover.close())
   return layover
 }
@@ -210,23 +213,69 @@ describe('the records in the bucket', () => {
   })
 })
 
-describe('replicas that read from each other', () => {
-  it('download each blob once for all of them', async () => {
-    const { registry, image } = await registryWith({ layerBytes: 512 * 1024 })
+describe('replicas that tell each other what upstream said', () => {
+  it('P-47: ask once for a manifest, and later once whether its tag is still the same', async () => {
+    const { registry, image } = await registryWith()
     const redis = await redisServer()
+    // Its time stands still while they wait for each other, however busy the machine is.
+    const clock = new FakeClock()
+    const config = { redis: { ...urlOf(redis), commandTimeoutMs: 5_000 } }
+    const replicas = await Promise.all([1, 2, 3].map(() => layoverWith(registry, config, clock)))
+    const manifests = async (reference: string): Promise<string[]> => {
+      const before = registry.requests.length
+      const answers = replicas.flatMap(({ url }) =>
+        [1, 2].map(async () => {
+          const answer = await fetch(`${url}/v2/library/app/manifests/${reference}`)
+          expect(Buffer.from(await answer.arrayBuffer()).equals(image.manifestBytes)).toBe(true)
+        }),
+      )
+      await Promise.all(answers)
+      return registry.requests.slice(before).map(({ method }) => method)
+    }
+    expect(await manifests('latest')).toEqual(['GET'])
+    clock.advance(300_001)
+    expect(await manifests('latest')).toEqual(['HEAD'])
+    expect(await manifests(image.digest)).toEqual([])
+    // The records are lost: what is in memory needs none of them.
+    await redis.admin.flushall()
+    expect(await manifests('latest')).toEqual([])
+    expect(await manifests(image.digest)).toEqual([])
+  })
+})
+
+describe('replicas that read from each other', () => {
+  const three = async (registry: FakeRegistry, redis: Config['redis']): Promise<TestLayover[]> => {
     const directory = await mkdtemp(join(tmpdir(), 'layover-secret-'))
     onTestFinished(() => rm(directory, { recursive: true }))
     const secretFile = join(directory, 'secret')
     await writeFile(secretFile, randomBytes(32).toString('hex'))
-    const shared = urlOf(redis)
-    const replicas = await Promise.all(
+    return Promise.all(
       (await freePorts(3)).map(port =>
         layoverWith(registry, {
-          redis: shared,
+          redis,
           replica: { listen: { host: '127.0.0.1', port }, url: `http://127.0.0.1:${port}`, secretFile },
         }),
       ),
     )
+  }
+
+  it('download each blob once for all of them', async () => {
+    const { registry, image } = await registryWith({ layerBytes: 512 * 1024 })
+    const replicas = await three(registry, urlOf(await redisServer()))
+    await Promise.all(replicas.flatMap(replica => [pull(replica, image), pull(replica, image)]))
+    expect(blobGets(registry)).toBe(1 + image.layers.length)
+  })
+
+  it('F-60: do so too while every record is a miss, because Redis is slower than that', async () => {
+    const { registry, image } = await registryWith({ layerBytes: 512 * 1024 })
+    const redis = await redisServer()
+    const link = await startRedisLink(redis.port, { delayMs: 150 })
+    onTestFinished(() => link.stop())
+    const replicas = await three(registry, {
+      ...urlOf(redis),
+      endpoint: { kind: 'url', url: link.url },
+      commandTimeoutMs: 50,
+    })
     await Promise.all(replicas.flatMap(replica => [pull(replica, image), pull(replica, image)]))
     expect(blobGets(registry)).toBe(1 + image.layers.length)
   })

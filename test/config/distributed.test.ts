@@ -70,6 +70,23 @@ describe('the distributed sections', () => {
     })
   })
 
+  it('P-63: clients are sent to the bucket only from networks that are named', () => {
+    expect(read('s3: { bucket: b }').config.s3?.redirect).toBeUndefined()
+    const { config } = read('s3: { bucket: b }', {
+      env: { LAYOVER_S3_REDIRECT_NETWORKS: '10.0.0.0/8, fd00::/8, 192.0.2.1', LAYOVER_S3_REDIRECT_TTL: '1h' },
+    })
+    expect(config.s3?.redirect).toEqual({
+      networks: [
+        { address: '10.0.0.0', prefix: 8, family: 'ipv4' },
+        { address: 'fd00::', prefix: 8, family: 'ipv6' },
+        { address: '192.0.2.1', prefix: 32, family: 'ipv4' },
+      ],
+      minBytes: 1024 ** 2,
+      ttlMs: 3_600_000,
+      endpoint: undefined,
+    })
+  })
+
   it('take nodes of a Cluster', () => {
     const { config } = read('redis: { cluster: ["10.0.0.1:6379", "10.0.0.2:6379"], tls: true }')
     expect(config.redis?.endpoint).toEqual({
@@ -84,6 +101,10 @@ describe('the distributed sections', () => {
 
   it.each([
     ['s3: { region: eu-west-1 }', 'layover.yaml:1:1: s3: needs a bucket: set s3.bucket'],
+    [
+      'redis: { url: "redis://a:1", keyPrefix: "{a}" }',
+      'layover.yaml:1:41: redis.keyPrefix: expected text without braces, which Redis Cluster gives a meaning, got "{a}"',
+    ],
     ['redis: { keyPrefix: a }', 'layover.yaml:1:1: redis: needs exactly one of url, sentinels and cluster'],
     [
       'redis: { url: "redis://a:1", cluster: ["b:1"] }',
@@ -108,6 +129,18 @@ describe('the distributed sections', () => {
     [
       's3: { bucket: b, multipartAbove: 6GiB }',
       'layover.yaml:1:34: s3.multipartAbove: expected at most 5GiB, got "6GiB"',
+    ],
+    [
+      's3: { bucket: b, redirect: { networks: [10.0.0.0/33] } }',
+      'layover.yaml:1:41: s3.redirect.networks[0]: expected a network such as 10.0.0.0/8 or fd00::/8, got "10.0.0.0/33"',
+    ],
+    [
+      's3: { bucket: b, redirect: { endpoint: "https://b" } }',
+      'layover.yaml:1:18: s3.redirect: needs networks: without them nobody is sent to the bucket',
+    ],
+    [
+      's3: { bucket: b, redirect: { networks: [10.0.0.0/8], ttl: 8d } }',
+      'layover.yaml:1:59: s3.redirect.ttl: expected at most 7d',
     ],
     ['s3: { bukcet: b }', 'layover.yaml:1:7: s3.bukcet: no such setting, did you mean bucket?'],
   ])('%s is a problem that names its place', (yaml, problem) => {

@@ -28,8 +28,10 @@ const rules: readonly Rule[] = [
   { fits: /^npm run (check|bench)\b/, run: isScript },
   { fits: /^skopeo inspect --tls-verify=false docker:/, by: 'test/real/pulls.test.ts', saying: 'skopeo' },
   { fits: /^(layover|npm run -s layover --|npx layover) mirror /, run: succeeds },
+  { fits: /^layover node install /, run: inAnotherRoot },
   { fits: /^layover config init$/, run: succeeds },
   { fits: /^layover config (check|show|schema)$/, run: succeeds },
+  { fits: /^layover stats /, by: 'test/cli/stats.test.ts', saying: "layover(['stats', '--since'" },
   { fits: /^layover reindex /, by: 'test/cli/reindex.test.ts', saying: "'reindex'" },
   { fits: /^kubectl kustomize /, run: renders },
   { fits: /^docker /, cannot: noEngine },
@@ -56,9 +58,19 @@ async function succeeds(command: string): Promise<void> {
   expect(`${out}${err}`).not.toBe('')
 }
 
+/** Not into this machine's own /etc. */
+async function inAnotherRoot(command: string): Promise<void> {
+  const directory = mkdtempSync(join(tmpdir(), 'layover-docs-'))
+  onTestFinished(() => rmSync(directory, { recursive: true, force: true }))
+  await succeeds(`${command} --root ${directory}`)
+  expect(existsSync(join(directory, '_default/hosts.toml'))).toBe(true)
+}
+
 async function renders(command: string): Promise<void> {
-  const [program = '', ...args] = wordsOf(command)
-  expect(execFileSync(program, args, { cwd: root, encoding: 'utf8' })).toContain('kind: ')
+  // kubectl, or Debian 13's where there is none.
+  expect(execFileSync(`${root}.ci/debian13`, ['run', ...wordsOf(command)], { cwd: root, encoding: 'utf8' })).toContain(
+    'kind: ',
+  )
 }
 
 describe('commands of the pages', () => {

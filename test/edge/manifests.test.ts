@@ -354,7 +354,7 @@ describe('freshness', () => {
     }
     expect((await fetch(`${room.layover.adminUrl}/readyz`)).status).toBe(200)
     expect(
-      await room.layover.metric('layover_requests_total{upstream="fake.test",kind="manifest",outcome="stale"}'),
+      await room.layover.metric('layover_requests_total{upstream="fake.test",kind="manifest_tag",outcome="stale"}'),
     ).toBe(2)
   })
 

@@ -12,7 +12,14 @@ import { createReplicaListener, type ReplicaListenerDeps } from '../../src/edge/
 import { WriteWatch } from '../../src/edge/send-bytes.ts'
 import { startServer } from '../../src/edge/server.ts'
 import { createPeer, type Peer, peerTimeouts, type PeerTimeouts } from '../../src/upstream/peer.ts'
-import { readReplicaSecret, type ReplicaSecret, signRequest } from '../../src/upstream/replica-signature.ts'
+import {
+  isSigned,
+  readReplicaSecret,
+  type ReplicaSecret,
+  signRequest,
+  tellClock,
+  toldClock,
+} from '../../src/upstream/replica-signature.ts'
 import { blobOf, type Setup, setUp, target } from '../cache/blobs-setup.ts'
 import { FakeClock } from '../fakes/clock.ts'
 import { type RawResponse, rawRequest } from '../fakes/raw-client.ts'
@@ -245,6 +252,41 @@ describe('who may ask', () => {
     const replica = await startReplica()
     await store(replica)
     for (const at of [-60_000, 60_000]) expect((await ask(replica, { at })).status).toBe(200)
+  })
+
+  it.each([1, -1])(
+    'F-42: a clock that is off by %d day shuts nobody out: the question is signed again for the clock that it meets',
+    async days => {
+      const replica = await startReplica()
+      await store(replica)
+      const offMs = days * 24 * 60 * 60_000
+      const own = { now: () => replica.clock.now() + offMs, monotonic: () => replica.clock.monotonic() }
+      const peer = createPeer({ url: `http://127.0.0.1:${replica.port}`, secret, clock: own })
+      onTestFinished(() => peer.close())
+      for (const offset of [0, 299_000])
+        expect((await collect((await peer.open(digest, offset, signal)).body)).equals(bytes.subarray(offset))).toBe(
+          true,
+        )
+      // It jumps back while it runs.
+      replica.clock.jump(offMs)
+      expect((await collect((await peer.open(digest, 0, signal)).body)).equals(bytes)).toBe(true)
+    },
+  )
+
+  it('T-18: the clock that a refusal tells is believed of who has the secret, for the request that was refused', () => {
+    const request = { method: 'GET', path, range: 'bytes=0-' }
+    const now = Date.UTC(2026, 0, 1)
+    const challenge = tellClock({ secret, request, now })
+    expect(toldClock({ secret, request, challenge })).toBe(now)
+    const stranger = secretOf('ffffffffffffffffffffffffffffffff')
+    expect(toldClock({ secret: stranger, request, challenge })).toBeUndefined()
+    expect(toldClock({ secret, request: { ...request, path: '/other' }, challenge })).toBeUndefined()
+    expect(toldClock({ secret, request, challenge: challenge.replace(String(now), String(now + 1)) })).toBeUndefined()
+    for (const other of [undefined, '', 'Layover-Replica', 'Basic realm="x"'])
+      expect(toldClock({ secret, request, challenge: other })).toBeUndefined()
+    // Nor does it open anything where a signature is wanted.
+    const [, mac] = /(\d+:[0-9a-f]{64})/.exec(challenge) ?? []
+    expect(isSigned({ secret, request, now, authorization: `Layover-Replica ${mac}` })).toBe(false)
   })
 
   it('tells a wrong secret from a dead replica', async () => {

@@ -116,12 +116,19 @@ describe('figures', () => {
         blobBytes += (await get(room.layover, `/v2/app/blobs/${digest}`)).body.length
     }
     await accessLines(room.layover, 12)
-    const served = (kind: string) =>
-      room.layover.metric(series('layover_served_bytes_total', { upstream: 'fake.test', kind }))
+    const served = (kind: string, source: string) =>
+      room.layover.metric(series('layover_served_bytes_total', { upstream: 'fake.test', kind, source }))
     const fetched = (kind: string) =>
       room.layover.metric(series('layover_upstream_bytes_total', { upstream: 'fake.test', kind }))
-    expect([await served('manifest'), await served('blob')]).toEqual([manifests, blobBytes])
-    expect([manifests, blobBytes]).toEqual([3 * manifestBytes.length, 3 * (config.size + 300_000)])
+    const size = config.size + 300_000
+    expect([manifests, blobBytes]).toEqual([3 * manifestBytes.length, 3 * size])
+    expect([await served('manifest_tag', 'fill'), await served('manifest_tag', 'memory')]).toEqual([
+      manifestBytes.length,
+      2 * manifestBytes.length,
+    ])
+    // Who asks before the download was published reads from it.
+    expect((await served('blob', 'fill')) + (await served('blob', 'disk'))).toBe(3 * size)
+    expect(await served('blob', 'fill')).toBeGreaterThanOrEqual(size)
     expect(await fetched('blob')).toBe(room.registry.bytes({ path: /blobs/ }))
     expect(await fetched('manifest')).toBe(room.registry.bytes({ path: /manifests/ }))
   })
@@ -137,7 +144,9 @@ describe('figures', () => {
       await room.layover.metric(series('layover_upstream_bytes_total', { upstream: 'fake.test', kind: 'blob' })),
     ).toBe(600_000)
     expect(
-      await room.layover.metric(series('layover_served_bytes_total', { upstream: 'fake.test', kind: 'blob' })),
+      await room.layover.metric(
+        series('layover_served_bytes_total', { upstream: 'fake.test', kind: 'blob', source: 'fill' }),
+      ),
     ).toBe(400_000)
   })
 
@@ -153,7 +162,7 @@ describe('figures', () => {
       await get(room.layover, `/v2/name-${index}/manifests/tag-${index}`, { 'user-agent': `agent-${index}` })
     expect(await countSeries()).toBe(before)
     const requests = (outcome: string) =>
-      room.layover.metric(series('layover_requests_total', { upstream: 'fake.test', kind: 'manifest', outcome }))
+      room.layover.metric(series('layover_requests_total', { upstream: 'fake.test', kind: 'manifest_tag', outcome }))
     expect([await requests('fill'), await requests('hit'), await requests('error')]).toEqual([1, 1, 51])
   })
 

@@ -17,6 +17,8 @@ export class MemoryShared implements SharedBlobs {
   cuts: (number | undefined)[] = []
   /** Bodies end here, as an open connection that brings nothing, until it is released. */
   held: Promise<void> | undefined
+  /** Deletes take effect when it resolves. */
+  deleting: Promise<void> | undefined
 
   async size(digest: Digest): Promise<number | undefined> {
     this.#answer()
@@ -40,6 +42,7 @@ export class MemoryShared implements SharedBlobs {
 
   async delete(digest: Digest): Promise<void> {
     this.#answer()
+    await this.deleting
     this.deleted.push(digest)
     this.objects.delete(digest)
   }

@@ -295,6 +295,7 @@ export class FakeS3 {
     response.writeHead(range === null ? 200 : 206, {
       'content-length': bytes.byteLength,
       'content-type': object.headers['content-type'] ?? 'binary/octet-stream',
+      ...(request.headers['x-amz-checksum-mode'] === 'ENABLED' && checksumOf(object)),
       ...(range !== null && { 'content-range': `bytes ${from}-${to}/${total}` }),
     })
     if (request.method === 'HEAD') response.end()
@@ -321,6 +322,12 @@ class Refusal extends Error {
     this.status = status
     this.code = code
   }
+}
+
+/** What was verified when the object was put, as long as nobody changed it behind the service's back. */
+function checksumOf({ headers }: StoredObject): Record<string, string> {
+  const checksum = headers['x-amz-checksum-sha256']
+  return checksum === undefined ? {} : { 'x-amz-checksum-sha256': checksum }
 }
 
 function xml(response: ServerResponse, text: string): void {

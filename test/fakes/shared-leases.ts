@@ -21,7 +21,8 @@ export class SharedLeases {
     return {
       acquire: async (digest, { url }) => {
         const before = this.#alive(digest)
-        if (before && (before.url !== url || before.life === life)) return { heldBy: before.url }
+        if (before && (before.url !== url || before.life === life))
+          return { heldBy: before.url, idleMs: leaseTtlMs - (before.expiresAt - this.#clock.monotonic()) }
         const held = { life, url, token: ++this.#tokens, expiresAt: this.#clock.monotonic() + leaseTtlMs }
         this.#held.set(digest, held)
         this.given.push(url)

@@ -48,6 +48,8 @@ test('F-34: a download that was not kept is told at once, then once in a minute 
     outcome: 'uncached',
     reason: undefined,
     bytes: 7,
+    seconds: 1,
+    readers: 1,
     error: undefined,
   }
   observer.fillEnded({ ...event, outcome: 'published' })

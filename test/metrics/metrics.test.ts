@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { ContentRejected, FillEnded, UpstreamKind } from '../../src/log/observer.ts'
-import { outcomes, requestKinds } from '../../src/metrics/labels.ts'
+import { outcomes, requestKinds, servedSources } from '../../src/metrics/labels.ts'
+import type { MeterReading } from '../../src/metrics/meter.ts'
 import { createMetrics, type Metrics, type RequestEvent } from '../../src/metrics/metrics.ts'
 import { namingFaults, parseExposition } from './exposition.ts'
 import { promtoolFaults } from './promtool.ts'
@@ -15,6 +16,7 @@ const event: RequestEvent = {
   method: 'GET',
   status: 200,
   outcome: 'hit',
+  source: 'disk',
   bytes: 1000,
   firstByteSeconds: 0.002,
   seconds: 0.2,
@@ -27,6 +29,8 @@ const ended = (upstream: string, outcome: FillEnded['outcome'], reason?: string)
   outcome,
   reason,
   bytes: 10,
+  seconds: 1.5,
+  readers: 3,
   error: reason === undefined ? undefined : new Error(reason),
 })
 
@@ -49,7 +53,7 @@ function exerciseAll(metrics: Metrics): void {
   metrics.fillResumed('docker.io', 'reset')
   metrics.fillEnded(ended('docker.io', 'failed', 'digest_mismatch'))
   metrics.contentRejected(rejected('docker.io', 'manifest', 'schema_1'))
-  metrics.evicted(2, 2000)
+  metrics.evicted(2, 2000, 'budget')
   metrics.storeFailed('publish', new Error('EIO'))
   metrics.setUsage(() => ({
     blobs: 3,
@@ -60,9 +64,37 @@ function exerciseAll(metrics: Metrics): void {
     maxBytes: 1000,
   }))
   metrics.clients(() => 7)
-  metrics.sharedRequest('get', '200')
+  metrics.sharedRequest('get', '200', 0.01)
   metrics.sharedBytes('read', 10)
+  metrics.revalidated('docker.io', 'same')
+  metrics.redisCommand('ok', 0.001)
+  metrics.leaseSettled('owner')
+  metrics.peerBytes('read', 10)
+  metrics.setRedis(() => ({ isUp: true, refusals: [] }))
+  metrics.setSavings(() => reading)
   metrics.setPending(() => ({ uploads: 2, bytes: 20 }))
+}
+
+const reading: MeterReading = {
+  currency: 'USD',
+  upstreams: [
+    { upstream: 'docker.io', link: 'aws-nat', servedBytes: 9, fetchedBytes: 4, grossMoney: 3, pullsAvoided: 2 },
+    { upstream: 'quay.io', link: 'none', servedBytes: 5, fetchedBytes: 5, grossMoney: 0, pullsAvoided: -1 },
+  ],
+  costs: { upstream: 1, s3_requests: 0.25, s3_storage: 0.5, cross_zone: 0 },
+  lifetime: {
+    upstreams: [
+      {
+        upstream: 'docker.io',
+        link: 'aws-nat',
+        servedBytes: 90,
+        upstreamBytes: 40,
+        savedBytes: 50,
+        pullsAvoided: 20,
+        gross: 30,
+      },
+    ],
+  },
 }
 
 /** The value of one series as `name{label="value"}` is written in the exposition. */
@@ -79,7 +111,9 @@ describe('what a request counts', () => {
     metrics.request({ ...event, status: 206, bytes: 500 })
     expect(await valueOf(metrics, 'layover_requests_total{upstream="docker.io",kind="blob",outcome="hit"}')).toBe(2)
     expect(await valueOf(metrics, 'layover_responses_total{kind="blob",code="206"}')).toBe(1)
-    expect(await valueOf(metrics, 'layover_served_bytes_total{upstream="docker.io",kind="blob"}')).toBe(1500)
+    expect(await valueOf(metrics, 'layover_served_bytes_total{upstream="docker.io",kind="blob",source="disk"}')).toBe(
+      1500,
+    )
     expect(
       await valueOf(metrics, 'layover_time_to_first_byte_seconds_bucket{le="0.0025",kind="blob",outcome="hit"}'),
     ).toBe(2)
@@ -99,7 +133,7 @@ describe('what a request counts', () => {
     const metrics = create()
     metrics.request({ ...event, status: 503, outcome: 'error' })
     metrics.request({ ...event, status: 403, outcome: 'denied' })
-    expect(await valueOf(metrics, 'layover_served_bytes_total{upstream="docker.io",kind="blob"}')).toBe(0)
+    expect(await valueOf(metrics, 'layover_served_bytes_total{upstream="docker.io",kind="blob",source="disk"}')).toBe(0)
     expect(metrics.snapshot().traffic.savedBytes).toBe(0)
   })
 
@@ -110,7 +144,7 @@ describe('what a request counts', () => {
       'layover_content_rejected_total{upstream="docker.io",kind="manifest",reason="digest_mismatch"}',
       'layover_content_rejected_total{upstream="docker.io",kind="blob",reason="digest_mismatch"}',
       'layover_content_rejected_total{upstream="registry.example.com:5000",kind="blob",reason="size_mismatch"}',
-      'layover_requests_total{upstream="docker.io",kind="manifest",outcome="stale"}',
+      'layover_requests_total{upstream="docker.io",kind="manifest_tag",outcome="stale"}',
       'layover_upstream_state{upstream="registry.example.com:5000"}',
       'layover_fills_total{upstream="docker.io",outcome="published"}',
     ])
@@ -228,7 +262,7 @@ describe('upstreams, fills and stores', () => {
     metrics.request({ ...event, bytes: Number.NaN, seconds: Number.NaN, firstByteSeconds: -1, status: Number.NaN })
     metrics.upstreamBytes('docker.io', 'blob', Number.POSITIVE_INFINITY)
     metrics.upstreamBytes('docker.io', 'blob', -5)
-    metrics.evicted(-1, Number.NaN)
+    metrics.evicted(-1, Number.NaN, 'budget')
     metrics.fillEnded(ended('docker.io', 'cancelled'))
     expect(metrics.snapshot().traffic).toEqual({ servedBytes: 0, upstreamBytes: 0, savedBytes: 0 })
     expect(await valueOf(metrics, 'layover_fills_running{upstream="docker.io"}')).toBe(0)
@@ -247,6 +281,96 @@ describe('the shared store', () => {
     expect(await valueOf(metrics, 'layover_shared_bytes_total{direction="read"}')).toBe(1000)
     expect(await valueOf(metrics, 'layover_shared_pending_uploads')).toBe(2)
     expect(await valueOf(metrics, 'layover_shared_pending_bytes')).toBe(20)
+  })
+})
+
+describe('what is told apart', () => {
+  test('where served bytes came from; what a client was sent to the bucket for counts as served', async () => {
+    const metrics = create()
+    for (const source of servedSources) metrics.request({ ...event, source, bytes: 10 })
+    metrics.request({ ...event, status: 307, outcome: 'redirected', source: 'memory', bytes: 0, redirectedBytes: 5000 })
+    const of = (source: string): Promise<number | undefined> =>
+      valueOf(metrics, `layover_served_bytes_total{upstream="docker.io",kind="blob",source="${source}"}`)
+    expect(await Promise.all(servedSources.map(of))).toEqual([10, 10, 10, 10, 10, 5010])
+    expect(metrics.snapshot().traffic.servedBytes).toBe(5060)
+    // The client's read is a request to the bucket.
+    expect(metrics.amounts().get('s3_reads')).toBe(1)
+  })
+
+  test('why an answer is stale, and how old the tag was', async () => {
+    const metrics = create()
+    metrics.request({ ...event, kind: 'manifest_tag', outcome: 'stale', staleReason: 'timeout', tagAgeMs: 400_000 })
+    metrics.request({ ...event, kind: 'manifest_tag', outcome: 'stale', staleReason: 'what a stranger says' })
+    expect(await valueOf(metrics, 'layover_stale_served_total{upstream="docker.io",reason="timeout"}')).toBe(1)
+    expect(await valueOf(metrics, 'layover_stale_served_total{upstream="docker.io",reason="other"}')).toBe(1)
+    expect(await valueOf(metrics, 'layover_tag_age_seconds_bucket{le="300"}')).toBe(0)
+    expect(await valueOf(metrics, 'layover_tag_age_seconds_bucket{le="900"}')).toBe(1)
+    expect(await valueOf(metrics, 'layover_tag_age_seconds_sum')).toBe(400)
+  })
+
+  test('pulls are manifests by GET, on both sides, and their counter never goes back', async () => {
+    const metrics = create()
+    const manifest: RequestEvent = { ...event, kind: 'manifest_digest' }
+    for (let n = 0; n < 3; n++) metrics.request(manifest)
+    metrics.request({ ...manifest, method: 'HEAD' })
+    metrics.request({ ...manifest, outcome: 'error', status: 404 })
+    const asked = { upstream: 'docker.io', kind: 'manifest', seconds: 0.1 } as const
+    metrics.upstreamRequest({ ...asked, method: 'GET', outcome: '200' })
+    metrics.upstreamRequest({ ...asked, method: 'GET', outcome: '429' })
+    metrics.upstreamRequest({ ...asked, method: 'HEAD', outcome: '200' })
+    expect([metrics.amounts().get('pulls docker.io'), metrics.amounts().get('asked docker.io')]).toEqual([3, 1])
+    let pullsAvoided = 7
+    metrics.setSavings(() => ({ ...reading, upstreams: [{ ...reading.upstreams[0], pullsAvoided } as never] }))
+    const counter = 'layover_upstream_pulls_avoided_total{upstream="docker.io"}'
+    expect(await valueOf(metrics, counter)).toBe(7)
+    pullsAvoided = 5
+    expect(await valueOf(metrics, counter)).toBe(7)
+  })
+
+  test('savings in bytes and money, and the totals of configured upstreams', async () => {
+    const metrics = create()
+    metrics.setSavings(() => ({
+      ...reading,
+      lifetime: {
+        upstreams: [
+          ...reading.lifetime.upstreams,
+          { ...reading.lifetime.upstreams[0], upstream: 'removed.example' } as never,
+        ],
+      },
+    }))
+    expect(await valueOf(metrics, 'layover_savings_net_bytes{upstream="docker.io",link="aws-nat"}')).toBe(5)
+    expect(await valueOf(metrics, 'layover_savings_net_bytes{upstream="quay.io",link="none"}')).toBe(0)
+    expect(await valueOf(metrics, 'layover_savings_cost_money_total{cause="s3_storage",currency="USD"}')).toBe(0.5)
+    expect(await valueOf(metrics, 'layover_savings_net_money{currency="USD"}')).toBe(1.25)
+    expect(await valueOf(metrics, 'layover_lifetime_pulls_avoided{upstream="docker.io"}')).toBe(20)
+    const { body } = await metrics.render()
+    expect(body).not.toContain('removed.example')
+    expect(body).not.toContain('layover_savings_gross_money_total{upstream="quay.io"')
+  })
+
+  test('downloads by how long they took and how many read them; evictions by reason; leases; Redis', async () => {
+    const metrics = create()
+    metrics.fillEnded(ended('docker.io', 'published'))
+    metrics.evicted(2, 2000, 'disk')
+    metrics.leaseSettled('follower')
+    metrics.redisCommand('ok', 0.001)
+    metrics.redisCommand('WRONGTYPE'.toLowerCase(), 0.001)
+    metrics.redisCommand('surprise', 0.001)
+    for (const [series, value] of [
+      ['layover_fill_duration_seconds_bucket{le="1",upstream="docker.io",outcome="published"}', 0],
+      ['layover_fill_duration_seconds_bucket{le="2.5",upstream="docker.io",outcome="published"}', 1],
+      ['layover_fill_readers_bucket{le="5"}', 1],
+      ['layover_evicted_blobs_total{reason="disk"}', 2],
+      ['layover_evicted_bytes_total{reason="budget"}', 0],
+      ['layover_lease_waits_total{result="follower"}', 1],
+      ['layover_redis_commands_total{outcome="wrongtype"}', 1],
+      ['layover_redis_commands_total{outcome="other"}', 1],
+      ['layover_redis_command_duration_seconds_count', 3],
+      ['layover_redis_up', undefined],
+    ] as const)
+      expect([series, await valueOf(metrics, series)]).toEqual([series, value])
+    metrics.setRedis(() => ({ isUp: false, refusals: [] }))
+    expect(await valueOf(metrics, 'layover_redis_up')).toBe(0)
   })
 })
 
@@ -271,6 +395,11 @@ describe('cardinality', () => {
         metrics.contentRejected(rejected('docker.io', stranger as 'blob', stranger))
         metrics.storeFailed(`op${round}-${n}`, undefined)
         metrics.sharedRequest(stranger as 'get', stranger)
+        metrics.revalidated(stranger, stranger as 'same')
+        metrics.evicted(1, 1, stranger as 'disk')
+        metrics.redisCommand(stranger, 1)
+        metrics.leaseSettled(stranger as 'alone')
+        metrics.request({ ...event, outcome: 'stale', staleReason: stranger })
       }
     }
     storm(1)

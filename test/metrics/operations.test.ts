@@ -85,12 +85,6 @@ describe('the dashboard', () => {
     // Where it is not, the balance of brackets is what can be told.
     expect(promtoolFaults(['check', 'rules', 'rules.json'], { cwd: folder }) ?? exprs.filter(unbalanced)).toEqual([])
   })
-
-  test('every metric of Layover but its version is on it', async () => {
-    const shown = new Set(targets.flatMap(({ expr }) => metricsIn(expr)))
-    const missing = [...(await registered())].filter(name => name.startsWith('layover_') && !shown.has(name))
-    expect(missing).toEqual(['layover_build_info'])
-  })
 })
 
 describe('the alerts', () => {

@@ -6,20 +6,23 @@ import { startRedisSentinel, until } from '../fakes/redis.ts'
 import { type FakeRegistry, startFakeRegistry } from '../fakes/registry.ts'
 import { accessKeyId, FakeS3, type S3Fault, secretAccessKey } from '../fakes/s3.ts'
 import { Crowd, newTally, type Tagged, type Tally } from './harness/crowd.ts'
+import { startWallClock, type WallClock } from './harness/clock.ts'
 import { type LayoverFleet, startLayoverFleet } from './harness/fleet.ts'
 import type { LayoverProcess } from './harness/layover.ts'
 
 const KiB = 1024
 const repository = 'team/app'
 /** More than a hot tier holds, so that blobs are read from the bucket all the time. */
-const oldImages = 24
+const oldImages = 16
 const layerBytes = 192 * KiB
-const hotTier = '2MiB'
+const hotTier = '1536KiB'
 
 let registry: FakeRegistry
 let s3: FakeS3
 let fleet: LayoverFleet
 let crowd: Crowd
+/** Of replica 0. */
+let clock: WallClock
 const images: Tagged[] = []
 
 function publish(): void {
@@ -39,11 +42,12 @@ function choose(): Tagged {
 async function begin(settings: Readonly<Record<string, unknown>> = {}): Promise<void> {
   registry = await startFakeRegistry()
   s3 = await FakeS3.start()
+  clock = await startWallClock()
   fleet = await startLayoverFleet({
     count: 3,
     upstreams: {
       'docker.io': false,
-      'registry.test': { default: true, url: registry.url, insecure: true, tagTtl: '2s' },
+      'registry.test': { default: true, url: registry.url, insecure: true, tagTtl: '1s' },
     },
     settings: {
       s3: { bucket: s3.bucket, endpoint: s3.endpoint, pathStyle: true, requestTimeout: '1s' },
@@ -51,6 +55,7 @@ async function begin(settings: Readonly<Record<string, unknown>> = {}): Promise<
       ...settings,
     },
     env: { AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey },
+    envOf: number => (number === 0 ? clock.env : {}),
   })
   images.length = 0
   while (images.length < oldImages) publish()
@@ -62,8 +67,7 @@ async function begin(settings: Readonly<Record<string, unknown>> = {}): Promise<
 async function finish(): Promise<void> {
   await crowd.leave()
   await fleet.close()
-  await s3.stop()
-  await registry.stop()
+  await Promise.all([s3.stop(), registry.stop(), clock.remove()])
 }
 
 function replica(number: number): LayoverProcess {
@@ -83,7 +87,7 @@ function upstreamGets(): Map<string, number> {
 type Seen = Tally & { readonly upstreamGets: number; readonly mostForOneBlob: number }
 
 /** Does something wrong while the clients pull, and looks at what they saw of it until `afterMs` later. */
-async function during(fault: () => Promise<void>, afterMs = 700): Promise<Seen> {
+async function during(fault: () => Promise<void>, afterMs = 400): Promise<Seen> {
   const before = upstreamGets()
   const tally = newTally()
   crowd.countIn(tally)
@@ -167,14 +171,14 @@ type Scene = {
 }
 
 const scenes: readonly Scene[] = [
-  { name: 'nothing is wrong', fault: () => pause(1_500) },
+  { name: 'nothing is wrong', fault: () => pause(600) },
   {
     name: 'F-53: a replica is killed (-9) and starts again',
     // Its own clients go to another one.
     failures: 1,
     fault: async () => {
       await replica(0).kill()
-      await pause(1_000)
+      await pause(400)
       await replica(0).startAgain()
     },
   },
@@ -186,12 +190,22 @@ const scenes: readonly Scene[] = [
       process.kill(replica(1).pid(), 'SIGCONT')
     },
   },
+  {
+    name: 'F-42: the clock of a replica jumps a day ahead, then a day back, and is right again',
+    fault: async () => {
+      for (const days of [1, -1, 0]) {
+        await clock.jump(days)
+        publish()
+        await pause(500)
+      }
+    },
+  },
   { name: 'a replica loses its whole disk while it is down', failures: 1, fault: () => loseDisk(replica(2)) },
   {
     name: 'F-59: Redis is killed and starts again, empty',
     fault: async () => {
       await fleet.redis.kill()
-      await pause(2_000)
+      await pause(1_200)
       await fleet.redis.run()
     },
   },
@@ -208,7 +222,7 @@ const scenes: readonly Scene[] = [
     fault: async () => {
       for (let time = 0; time < 5; time++) {
         expect(await fleet.redis.admin.flushall()).toBe('OK')
-        await pause(300)
+        await pause(150)
       }
     },
   },
@@ -216,7 +230,7 @@ const scenes: readonly Scene[] = [
     name: 'F-62: a tenth of the keys of Redis goes, ten times a second',
     fault: async () => {
       let gone = 0
-      for (let time = 0; time < 20; time++) {
+      for (let time = 0; time < 12; time++) {
         gone += await deleteSomeKeys()
         await pause(100)
       }
@@ -225,26 +239,26 @@ const scenes: readonly Scene[] = [
   },
   {
     name: 'F-47: the bucket answers 503 SlowDown',
-    fault: () => breakBucket({ kind: 'status', status: 503, code: 'SlowDown' }, 2_000),
+    fault: () => breakBucket({ kind: 'status', status: 503, code: 'SlowDown' }, 1_200),
   },
   {
     name: 'F-57: the bucket takes half a second for everything',
-    fault: () => breakBucket({ kind: 'slow', ms: 500 }, 2_000),
+    fault: () => breakBucket({ kind: 'slow', ms: 500 }, 1_500),
   },
-  { name: 'F-48: the bucket hangs', fault: () => breakBucket({ kind: 'hang' }, 3_000) },
+  { name: 'F-48: the bucket hangs', fault: () => breakBucket({ kind: 'hang' }, 2_000) },
   {
     name: 'F-49: the bucket breaks off in the middle of bodies',
-    fault: () => breakBucket({ kind: 'cut', after: 1_000 }, 1_500),
+    fault: () => breakBucket({ kind: 'cut', after: 1_000 }, 1_000),
   },
   {
     name: 'F-48: the bucket falls silent in the middle of bodies',
-    fault: () => breakBucket({ kind: 'stall', after: 1_000 }, 2_000),
+    fault: () => breakBucket({ kind: 'stall', after: 1_000 }, 1_500),
   },
   {
     name: 'F-55, F-59: Redis and the bucket are away together',
     fault: async () => {
       await fleet.redis.kill()
-      await breakBucket({ kind: 'cut', after: 0 }, 2_000)
+      await breakBucket({ kind: 'cut', after: 0 }, 1_200)
       await fleet.redis.run()
     },
   },
@@ -254,7 +268,7 @@ const scenes: readonly Scene[] = [
       const lost = blobKeys().filter((_, index) => index % 2 === 0)
       expect(lost.length).toBeGreaterThan(0)
       for (const key of lost) s3.objects.delete(key)
-      await pause(1_500)
+      await pause(1_000)
     },
   },
   {
@@ -263,7 +277,7 @@ const scenes: readonly Scene[] = [
     failures: 2,
     fault: async () => {
       expect(damageObjects()).toBeGreaterThan(0)
-      await pause(2_000)
+      await pause(1_200)
     },
   },
 ]

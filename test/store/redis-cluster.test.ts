@@ -3,6 +3,7 @@ import { systemClock } from '../../src/clock.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import { RedisConnection } from '../../src/store/redis-connection.ts'
 import { RedisLeases } from '../../src/store/redis-leases.ts'
+import { RedisQuestions } from '../../src/store/redis-questions.ts'
 import { openRedisMetadata, type RedisMetadataStore } from '../../src/store/redis-metadata.ts'
 import type { ManifestRecord } from '../../src/store/stores.ts'
 import { redisConfig, type RedisServer, startRedisCluster, until } from '../fakes/redis.ts'
@@ -94,6 +95,17 @@ describe('the ACL user in a cluster', () => {
     const leases = new RedisLeases({ connection, keyPrefix: config.keyPrefix })
     for (const digest of digests)
       expect(await leases.acquire(digest, { url: 'http://10.0.0.1:5002' })).toMatchObject({ token: expect.any(Number) })
+    for (const digest of digests)
+      expect(await leases.acquire(digest, { url: 'http://10.0.0.2:5002' })).toMatchObject({
+        heldBy: 'http://10.0.0.1:5002',
+      })
+    const questions = new RedisQuestions({ connection, keyPrefix: config.keyPrefix })
+    for (const reference of digests) {
+      const question = { upstream: 'docker.io', repository: 'library/alpine', reference }
+      const taken = await questions.take(question)
+      expect(await questions.take(question)).toMatchObject({ state: 'asked' })
+      if (taken?.state === 'yours') await taken.answered('absent')
+    }
     expect(failures).toEqual([])
     for (const node of nodes) expect(await node.admin.call('ACL', 'LOG')).toEqual([])
   })

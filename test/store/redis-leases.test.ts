@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { digestOf, type Digest } from '../../src/oci/digest.ts'
 import { silentObserver } from '../../src/log/observer.ts'
@@ -7,6 +8,7 @@ import { RedisConnection } from '../../src/store/redis-connection.ts'
 import { RedisLeases } from '../../src/store/redis-leases.ts'
 import { FakeClock } from '../fakes/clock.ts'
 import { redisConfig, RedisServer, until } from '../fakes/redis.ts'
+import { startRedisLink } from '../fakes/redis-link.ts'
 
 const one = { url: 'http://10.0.0.1:5002' }
 const two = { url: 'http://10.0.0.2:5002' }
@@ -33,8 +35,8 @@ function describeLeases(name: string, open: () => Promise<Opened>): void {
       const { first, second } = await open()
       const digest = newDigest()
       leaseOf(await first.acquire(digest, one))
-      expect(await second.acquire(digest, two)).toEqual({ heldBy: one.url })
-      expect(await first.acquire(digest, one)).toEqual({ heldBy: one.url })
+      expect(await second.acquire(digest, two)).toMatchObject({ heldBy: one.url })
+      expect(await first.acquire(digest, one)).toMatchObject({ heldBy: one.url })
       leaseOf(await second.acquire(newDigest(), two))
     })
 
@@ -69,7 +71,7 @@ function describeLeases(name: string, open: () => Promise<Opened>): void {
       const after = leaseOf(await second.acquire(digest, two))
       expect(after.token).toBeGreaterThan(before.token)
       expect(await before.renew(100)).toBe(false)
-      expect(await first.acquire(digest, one)).toEqual({ heldBy: two.url })
+      expect(await first.acquire(digest, one)).toMatchObject({ heldBy: two.url })
     })
   })
 }
@@ -113,12 +115,17 @@ afterAll(() => server?.stop())
 
 type Replica = { readonly leases: RedisLeases; readonly connection: RedisConnection; readonly prefix: string }
 
-async function replica(of: RedisServer = server, prefix?: string): Promise<Replica> {
-  const config = redisConfig({ kind: 'url', url: of.url }, prefix === undefined ? {} : { keyPrefix: prefix })
+async function replica(of: Pick<RedisServer, 'url'> = server, prefix?: string, patienceMs = 2_000): Promise<Replica> {
+  const config = redisConfig(
+    { kind: 'url', url: of.url },
+    // Short, so that tests can show a lease that comes later than that.
+    { commandTimeoutMs: 50, ...(prefix !== undefined && { keyPrefix: prefix }) },
+  )
   const connection = new RedisConnection({ config, observer: silentObserver })
   onTestFinished(() => connection.close())
   await connection.settled(2000)
-  return { leases: new RedisLeases({ connection, keyPrefix: config.keyPrefix }), connection, prefix: config.keyPrefix }
+  const leases = new RedisLeases({ connection, keyPrefix: config.keyPrefix, patienceMs })
+  return { leases, connection, prefix: config.keyPrefix }
 }
 
 const keyOf = ({ prefix }: Replica, digest: Digest): string => `${prefix}:1:o:{${digest}}`
@@ -192,22 +199,87 @@ describe('leases in Redis', () => {
     const lease = leaseOf(await first.leases.acquire(newDigest(), one))
     await gone.kill()
     expect(await first.leases.acquire(newDigest(), one)).toBeUndefined()
-    expect(await lease.renew(1)).toBe(false)
+    expect(await lease.renew(1)).toBeUndefined()
     await lease.release()
     await gone.run()
     await until(() => first.connection.state().isUp)
     leaseOf(await first.leases.acquire(newDigest(), one))
   })
 
-  it('F-60: a lease that comes too late is given back', async () => {
+  it('F-60: a lease that comes late is waited for, also when records count as misses already', async () => {
     const slow = await RedisServer.start()
     onTestFinished(() => slow.stop())
     const first = await replica(slow)
-    const digest = newDigest()
+    const [digest, other] = [newDigest(), newDigest()]
+    const lease = leaseOf(await first.leases.acquire(other, one))
+    slow.stand()
+    const asking = first.leases.acquire(digest, one)
+    const renewing = lease.renew(1)
+    // Records give up meanwhile.
+    for (let read = 0; read < 3; read++)
+      await first.connection.run('read', commands => commands.get('x')).catch(() => {})
+    expect(first.connection.state().isUp).toBe(false)
+    const askingLater = first.leases.acquire(newDigest(), one)
+    slow.goOn()
+    leaseOf(await asking)
+    leaseOf(await askingLater)
+    expect(await renewing).toBe(true)
+    await until(() => first.connection.state().isUp)
+  })
+
+  it('F-60: a Redis that is silent for longer is asked no more, and a lease that comes too late is given back', async () => {
+    const slow = await RedisServer.start()
+    onTestFinished(() => slow.stop())
+    const first = await replica(slow, undefined, 300)
+    const [digest, other] = [newDigest(), newDigest()]
     slow.stand()
     expect(await first.leases.acquire(digest, one)).toBeUndefined()
+    expect(await first.leases.acquire(other, one)).toBeUndefined()
     slow.goOn()
     await until(async () => (await slow.admin.info('commandstats')).includes('cmdstat_eval:calls=2'))
-    expect(await slow.admin.exists(keyOf(first, digest))).toBe(0)
+    expect(await slow.admin.exists(keyOf(first, digest), keyOf(first, other))).toBe(0)
+  })
+
+  it('F-60: a Redis that is slower than a record may take, and stays so, is asked for leases all the time', async () => {
+    const link = await startRedisLink(server.port, { delayMs: 150 })
+    onTestFinished(() => link.stop())
+    const first = await replica({ url: link.url })
+    const read = (): Promise<unknown> =>
+      first.connection.run('read', commands => commands.get('x')).catch(() => undefined)
+    // For longer than leases wait, records are misses all the time.
+    const end = performance.now() + 2_200
+    while (performance.now() < end) {
+      await read()
+      await turn()
+    }
+    expect(first.connection.state().isUp).toBe(false)
+    leaseOf(await first.leases.acquire(newDigest(), one))
+  })
+
+  it('F-59: a lease whose answer was lost with the connection is had by asking again', async () => {
+    const link = await startRedisLink(server.port)
+    onTestFinished(() => link.stop())
+    const first = await replica({ url: link.url })
+    const second = await replica(server, first.prefix)
+    const digest = newDigest()
+    link.loseNextAnswer()
+    const lease = leaseOf(await first.leases.acquire(digest, one))
+    expect(link.lost).toBe(1)
+    expect(await second.leases.acquire(digest, two)).toMatchObject({ heldBy: one.url })
+    expect(await lease.renew(1)).toBe(true)
+    // Another download of this process is told that there is one.
+    expect(await first.leases.acquire(digest, one)).toMatchObject({ heldBy: one.url })
+  })
+
+  it('says how long the holder has made no progress, by the clock of Redis', async () => {
+    const first = await replica()
+    const digest = newDigest()
+    leaseOf(await first.leases.acquire(digest, one))
+    await server.admin.pexpire(keyOf(first, digest), 4_000)
+    const other = await replica(server, first.prefix)
+    const held = await other.leases.acquire(digest, two)
+    if (!held || !('heldBy' in held)) throw new Error('it is held')
+    expect(held.idleMs).toBeGreaterThanOrEqual(6_000)
+    expect(held.idleMs).toBeLessThanOrEqual(10_000)
   })
 })

@@ -5,7 +5,6 @@ import type { Observer } from '../../src/log/observer.ts'
 import { silentObserver } from '../../src/log/observer.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import { openRedisMetadata, type RedisMetadataStore } from '../../src/store/redis-metadata.ts'
-import { MemoryMetadata } from '../fakes/memory-metadata.ts'
 import {
   RedisServer,
   redisConfig,
@@ -212,32 +211,6 @@ describe('records in Redis', () => {
     const [names = ''] = await single.admin.keys(`${config.keyPrefix}:1:n:*`)
     await single.admin.zadd(names, Date.now(), '../x', Date.now(), '<b>')
     expect(await metadata.knownTags(key.upstream, key.repository)).toEqual([key.tag])
-  })
-})
-
-describe('an archive behind Redis', () => {
-  it('F-63: gives back what Redis lost, and Redis has it again', async () => {
-    const archive = new MemoryMetadata()
-    const config = onSingle()
-    const metadata = await openRedisMetadata({ config, clock: systemClock, observer: silentObserver, archive })
-    onTestFinished(() => metadata.close())
-    await putAll(metadata)
-    const names = await single.admin.keys(`${config.keyPrefix}:1:[mtlcn]:*`)
-    await single.admin.del(...names)
-    expect(await readAll(metadata)).toEqual(everything)
-    expect((await single.admin.keys(`${config.keyPrefix}:1:[mtlcn]:*`)).sort()).toEqual(names.sort())
-  })
-
-  it('does not bring back what was deleted', async () => {
-    const archive = new MemoryMetadata()
-    const config = onSingle()
-    const metadata = await openRedisMetadata({ config, clock: systemClock, observer: silentObserver, archive })
-    onTestFinished(() => metadata.close())
-    await putAll(metadata)
-    await metadata.deleteManifest(manifest.digest)
-    await metadata.deleteTag(key)
-    await metadata.deleteLink(key.upstream, key.repository, manifest.digest)
-    expect((await readAll(metadata)).slice(0, 5)).toEqual(nothing.slice(0, 5))
   })
 })
 

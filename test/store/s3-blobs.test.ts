@@ -114,8 +114,11 @@ describe('a blob in the bucket', () => {
     bucket.objects.set(key, { bytes: Buffer.from(bytes.toReversed()), headers: {} })
     bucket.break(`DELETE ${hexOf(digestOf(bytes))}`, { kind: 'status', status: 403, code: 'AccessDenied' })
     await expect(opened.shared.delete(digestOf(bytes))).rejects.toMatchObject({ reason: 'denied' })
+    // Until then it is as if it were not there.
+    expect(await readShared(opened.shared, digestOf(bytes))).toBeUndefined()
     await uploaded(opened, bytes)
     expect(bucket.objects.get(key)?.bytes.equals(bytes)).toBe(true)
+    expect((await readShared(opened.shared, digestOf(bytes)))?.equals(bytes)).toBe(true)
   })
 
   it('is read from any offset by a signed URL that is used again', async () => {

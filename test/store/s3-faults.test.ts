@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest'
 import { describeError } from '../../src/log/redact.ts'
 import { digestOf, hexOf } from '../../src/oci/digest.ts'
 import { S3Error } from '../../src/store/s3-error.ts'
+import type { Wait } from '../../src/store/hedged.ts'
 import { keyOf } from '../../src/store/s3-key.ts'
 import type { S3Fault } from '../fakes/s3.ts'
 import { secretAccessKey } from '../fakes/s3.ts'
@@ -23,9 +24,9 @@ async function reasonOf(work: Promise<unknown>): Promise<string> {
 }
 
 /** An object that is there without an upload. */
-async function filled(size: number, changes = {}) {
+async function filled(size: number, changes = {}, wait?: Wait) {
   const bucket = await fakeBucket()
-  const opened = await openedS3({ config: bucket.config(changes) })
+  const opened = await openedS3({ config: bucket.config(changes), ...(wait && { wait }) })
   const bytes = randomBytes(size)
   const digest = digestOf(bytes)
   bucket.objects.set(keyOf('', digest), { bytes, headers: {} })
@@ -146,6 +147,31 @@ describe('reads', () => {
     bucket.break(`GET ${hexOf(digest)}`, { kind: 'stall', after: 1000 })
     expect(await reasonOf(readShared(opened.shared, digest))).toBe('timeout')
     expect(await reasonOf(opened.shared.open(digest, { offset: 1000 }))).toBe('blocked')
+  })
+
+  it('F-48: a connection that is stuck before its head is passed by on another, and the breaker stays closed', async () => {
+    const waits: { readonly ms: number; pass(): void }[] = []
+    const { bucket, opened, bytes, digest } = await filled(mebibyte, {}, (ms, signal) => {
+      const { promise, resolve, reject } = Promise.withResolvers<void>()
+      signal.addEventListener('abort', () => reject(new Error('decided')), { once: true })
+      waits.push({ ms, pass: resolve })
+      return promise
+    })
+    bucket.break(`GET ${hexOf(digest)}`, { kind: 'hang' }, 1)
+    const reading = readShared(opened.shared, digest)
+    await expect.poll(() => bucket.struck).toBe(1)
+    waits[0]?.pass()
+    expect((await reading)?.equals(bytes)).toBe(true)
+    expect(waits.map(({ ms }) => ms)).toEqual([2_000, 2_000])
+    expect(opened.requests.filter(request => request.startsWith('get'))).toEqual(['get hedged', 'get 200'])
+    expect((await readShared(opened.shared, digest))?.equals(bytes)).toBe(true)
+  })
+
+  it('F-48: a bucket that answers on no connection is given up, and left alone for a while', async () => {
+    const { bucket, opened, digest } = await filled(mebibyte, {}, async () => undefined)
+    bucket.break(`GET ${hexOf(digest)}`, { kind: 'hang' })
+    expect(await reasonOf(readShared(opened.shared, digest))).toBe('timeout')
+    expect(await reasonOf(opened.shared.open(digest, { offset: 0 }))).toBe('blocked')
   })
 
   it('are repeated once when a connection ends before it answered', async () => {

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { expect, onTestFinished } from 'vitest'
 import type { S3Config } from '../../src/config/config.ts'
 import type { Digest } from '../../src/oci/digest.ts'
+import type { Wait } from '../../src/store/hedged.ts'
 import { openEmbeddedStores } from '../../src/store/embedded.ts'
 import { openS3Blobs, type S3SharedBlobs } from '../../src/store/s3-blobs.ts'
 import { digestOfKey } from '../../src/store/s3-key.ts'
@@ -50,6 +51,10 @@ export type S3Opening = {
   readonly aheadMs?: number
   readonly maxBytes?: number
   readonly maxPending?: number
+  /** Uploads what is in the directory already. */
+  readonly backlog?: boolean
+  /** How time passes while the bucket does not answer. */
+  readonly wait?: Wait
   readonly pauses?: { readonly firstMs: number; readonly longestMs: number }
 }
 
@@ -79,11 +84,13 @@ export async function openedS3(opening: S3Opening) {
   const shared = await openS3Blobs({
     config,
     local: stores.blobs,
+    ...(opening.backlog === true && { existing: (after, limit) => stores.page(after, limit) }),
     queueDir: join(dataDir, 'uploads'),
     clock,
     observer: all,
     pauses: opening.pauses ?? { firstMs: 5, longestMs: 20 },
     ...(maxPending !== undefined && { maxPending }),
+    ...(opening.wait && { wait: opening.wait }),
   })
   pinned = digest => shared.isPending(digest)
   const close = async (): Promise<void> => {

@@ -142,6 +142,7 @@ class CommandTrial {
       ['sadd', () => client.sadd(set, 'a')],
       ['zadd', () => client.zadd(sorted, 1, 'a')],
       ['pexpire', () => Promise.all([set, sorted].map(key => client.pexpire(key, 60_000)))],
+      ['pttl', () => client.pttl(text)],
       ['scard', () => client.scard(set)],
       ['srem', () => client.srem(set, 'a')],
       ['zrange', () => client.zrange(sorted, '0', '-1')],

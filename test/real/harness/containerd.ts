@@ -4,6 +4,8 @@ import { type Finished, run, runOk, scratch, start } from './process.ts'
 
 /** A containerd of the test's own: state, socket and mirrors in a temporary directory. */
 export type Containerd = {
+  /** Its certs.d. */
+  readonly hostsDirectory: string
   /** Writes `hosts.toml` for a registry host, or for `_default`. */
   configureHost(host: string, hostsToml: string): Promise<void>
   /** `ctr images pull`: resolve, fetch and unpack. */
@@ -32,6 +34,7 @@ export async function startContainerd(): Promise<Containerd> {
     ready: async () => (await run('ctr', [...ctr, 'version'])).code === 0,
   })
   return {
+    hostsDirectory: hosts,
     async configureHost(host, hostsToml) {
       // containerd 1.6 looks for `<host>_<port>_`, and for `<host>:<port>` after it.
       await mkdir(join(hosts, host), { recursive: true })

@@ -2,9 +2,9 @@ import { randomBytes } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Digest } from '../../../src/oci/digest.ts'
+import { freePorts } from '../../fakes/ports.ts'
 import { RedisServer } from '../../fakes/redis.ts'
 import { type LayoverProcess, startLayoverProcess } from './layover.ts'
-import { freePort } from '../../fakes/ports.ts'
 import { scratch } from './process.ts'
 
 /** Replicas of one cache on one Redis, each with its own disk. */
@@ -22,6 +22,8 @@ export type FleetOptions = {
   readonly upstreams: Readonly<Record<string, Readonly<Record<string, unknown>> | false>>
   readonly settings?: Readonly<Record<string, unknown>>
   readonly env?: Readonly<Record<string, string>>
+  /** More variables, of the replica of this number alone. */
+  readonly envOf?: (number: number) => Readonly<Record<string, string>>
 }
 
 export async function startLayoverFleet({
@@ -29,6 +31,7 @@ export async function startLayoverFleet({
   upstreams,
   settings = {},
   env = {},
+  envOf = () => ({}),
 }: FleetOptions): Promise<LayoverFleet> {
   const directory = await scratch('fleet')
   const secretFile = join(directory.path, 'secret')
@@ -42,17 +45,27 @@ export async function startLayoverFleet({
     await directory.remove()
   }
   try {
-    for (let started = 0; started < count; started++) {
-      const listen = `127.0.0.1:${await freePort()}`
-      const url = `http://${listen}`
-      const replica = await startLayoverProcess({
-        upstreams,
-        settings: { redis: { url: redis.url }, replica: { listen, url, secretFile }, ...settings },
-        env,
-      })
-      replicas.push(replica)
-      byUrl.set(url, replica)
+    const listens = (await freePorts(count)).map(port => `127.0.0.1:${port}`)
+    const starts = await Promise.allSettled(
+      listens.map((listen, number) =>
+        startLayoverProcess({
+          upstreams,
+          settings: {
+            redis: { url: redis.url },
+            replica: { listen, url: `http://${listen}`, secretFile },
+            ...settings,
+          },
+          env: { ...env, ...envOf(number) },
+        }),
+      ),
+    )
+    for (const [number, started] of starts.entries()) {
+      if (started.status !== 'fulfilled') continue
+      replicas.push(started.value)
+      byUrl.set(`http://${listens[number]}`, started.value)
     }
+    const failed = starts.find(started => started.status === 'rejected')
+    if (failed) throw failed.reason
   } catch (error) {
     await close()
     throw error

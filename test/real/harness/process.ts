@@ -20,7 +20,7 @@ export type Finished = { readonly code: number; readonly stdout: string; readonl
 /** All that programs inherit: proxies, colours and settings of whoever runs the tests would change what they do. */
 const inherited = Object.fromEntries(['PATH', 'HOME'].map(name => [name, process.env[name]]))
 
-/** Starts a long-running program; resolves when `ready` says so, rejects with its output when it ends before or 20 s passed. */
+/** Starts a long-running program; resolves when `ready` says so, rejects with its output when it ends before or 50 s passed: several start at once on two busy cores. */
 export async function start(options: {
   readonly command: string
   readonly args: readonly string[]
@@ -44,7 +44,7 @@ export async function start(options: {
       if (failure !== undefined) throw failure
       if (hasEnded(child)) throw new Error(`it ended with ${child.exitCode ?? child.signalCode}`)
       return options.ready()
-    })
+    }, 50_000)
   } catch (cause) {
     child.kill('SIGKILL')
     throw new Error(`${options.command} did not get ready: ${output()}`, { cause })
