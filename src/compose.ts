@@ -19,8 +19,8 @@ import { WriteWatch } from './edge/send-bytes.ts'
 import { type RunningServer, startServer } from './edge/server.ts'
 import type { Log } from './log/log.ts'
 import type { Observer } from './log/observer.ts'
-import { TrafficHistory } from './metrics/history.ts'
 import { SavingsMeter } from './metrics/meter.ts'
+import { TrafficHistory } from './metrics/history.ts'
 import { createMetrics } from './metrics/metrics.ts'
 import { describeStatus } from './metrics/status.ts'
 import { loggingObserver } from './metrics/logging-observer.ts'
@@ -96,6 +96,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   const admin = createAdmin({
     metrics,
     status,
+    savings: async since => (since === undefined ? savings.report() : await savings.since(since)),
     page: {
       status,
       history,
@@ -110,7 +111,6 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
       clock,
       ending: ending.signal,
     },
-    savings: async since => (since === undefined ? savings.report() : await savings.since(since)),
     // Redis and the bucket are a help: without them pulls go on from upstream (F-55, F-59).
     readiness: () => (draining ? { ready: false, reasons: ['draining'] } : { ready: true, reasons: [] }),
     onError: error => log.error({ error }, 'admin page failed'),

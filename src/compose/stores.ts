@@ -31,12 +31,12 @@ export type Stores = {
   /** Undefined: clients are sent nowhere. */
   readonly links: BlobLinks | undefined
   readonly leases: Leases
-  /** What is known here, and what lies on this disk, for the status page. */
-  readonly catalog: Catalog
-  readonly blobCatalog: BlobCatalog
   readonly totals: Totals
   /** Undefined: no other replica would tell. */
   readonly questions: Questions | undefined
+  /** What is known here, and what lies on this disk, for the status page. */
+  readonly catalog: Catalog
+  readonly blobCatalog: BlobCatalog
   usage(): StorageUsage
   /** Undefined: there is no Redis. */
   redis(): RedisState | undefined
@@ -78,10 +78,10 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       shared: bucket,
       links: config.s3?.redirect && bucket,
       leases,
-      catalog,
-      blobCatalog: embedded.catalog,
       totals,
       questions,
+      catalog,
+      blobCatalog: embedded.catalog,
       usage: () => embedded.usage(),
       redis: state,
       close,
@@ -95,8 +95,8 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
 // Their clients take memory and time to start, and most installations have neither: they are loaded where they are used.
 async function importRedis() {
   return {
-    ...(await import('../store/redis-catalog.ts')),
     ...(await import('../store/redis-client.ts')),
+    ...(await import('../store/redis-catalog.ts')),
     ...(await import('../store/redis-connection.ts')),
     ...(await import('../store/redis-leases.ts')),
     ...(await import('../store/redis-metadata.ts')),
@@ -121,16 +121,16 @@ function budgetOf({ s3, hotTier, storage }: Config): number {
 type Records = {
   readonly metadata: MetadataStore
   readonly leases: Leases
-  readonly catalog: Catalog
   readonly totals: Totals
   readonly questions: Questions | undefined
+  readonly catalog: Catalog
   readonly state: () => RedisState | undefined
 }
 
 const local = ({ metadata, totals, catalog }: EmbeddedStores, clock: Clock): Records => ({
   metadata,
-  catalog,
   totals,
+  catalog,
   leases: new LocalLeases({ clock }),
   questions: undefined,
   state: () => undefined,

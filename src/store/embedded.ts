@@ -26,9 +26,9 @@ import { orphansAreLikely, startRun } from './runs.ts'
 import { SpoolDirectory } from './spool-directory.ts'
 import { Sqlite } from './sqlite.ts'
 import { SqliteMetadata } from './sqlite-metadata.ts'
+import { SqliteTotals } from './sqlite-totals.ts'
 import type { BlobCatalog, Catalog } from './catalog.ts'
 import { SqliteCatalog } from './sqlite-catalog.ts'
-import { SqliteTotals } from './sqlite-totals.ts'
 import type { BlobStore, MetadataStore, Spool, StorageUsage } from './stores.ts'
 import { Sweep } from './sweep.ts'
 import { TagTable } from './tag-table.ts'
@@ -51,10 +51,10 @@ export type EmbeddedStores = {
   readonly blobs: BlobStore
   readonly spool: Spool
   readonly metadata: MetadataStore
-  readonly catalog: Catalog & BlobCatalog
   readonly totals: Totals
   /** Published blobs in the order of digests: those after `after`, at most `limit`. */
   page(after: Digest | undefined, limit: number): readonly { readonly digest: Digest; readonly size: number }[]
+  readonly catalog: Catalog & BlobCatalog
   usage(): StorageUsage
   /** Resolves when the work in the background (adopting files, trimming to the budget) that is known now is done. */
   settled(): Promise<void>
@@ -203,9 +203,9 @@ export async function openEmbeddedStores({
       blobs,
       spool,
       metadata,
-      catalog: new SqliteCatalog(sqlite),
       totals: new SqliteTotals(sqlite),
       page: (after, limit) => index.page(after, limit),
+      catalog: new SqliteCatalog(sqlite),
       usage: () => {
         const { blobs: count, blobBytes, manifests: manifestCount, manifestBytes } = counters()
         return {
