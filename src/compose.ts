@@ -9,9 +9,11 @@ import { createTagLists } from './cache/tag-lists.ts'
 import { type Clock, systemClock } from './clock.ts'
 import { createReplica, type Replica } from './compose/replica.ts'
 import { openStores, type Stores } from './compose/stores.ts'
+import { openTracer } from './compose/tracing.ts'
 import type { Config, Prefetch, UpstreamConfig } from './config/config.ts'
 import { createAdmin } from './edge/admin.ts'
 import { adminListener } from './edge/admin-listener.ts'
+import { ConnectionLimit } from './edge/connection-limit.ts'
 import { createRedirectRule } from './edge/redirect-rule.ts'
 import { createRegistryHandler } from './edge/registry.ts'
 import { createReport } from './edge/report.ts'
@@ -27,6 +29,7 @@ import { loggingObserver } from './metrics/logging-observer.ts'
 import type { Digest } from './oci/digest.ts'
 import { describedBlobs, type ParsedManifest } from './oci/manifest.ts'
 import { createLocator } from './routing/locate.ts'
+import type { Tracer } from './tracing/tracer.ts'
 import { createUpstream } from './upstream/registry-client.ts'
 import type { Upstream } from './upstream/upstream.ts'
 import { version } from './version.ts'
@@ -51,8 +54,9 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   const metrics = createMetrics({ upstreams: names, version, clock })
   const observer = loggingObserver(metrics, log, clock)
   const via = `layover-${randomBytes(6).toString('hex')}`
-  const stores = await openStores({ config, clock, observer, log })
-  const replica = await openReplica({ config, stores, clock, observer, log })
+  const tracer = await openTracer(config, log)
+  const stores = await openStores({ config, clock, observer, log, tracer })
+  const replica = await openReplica({ config, stores, clock, observer, log, tracer })
   const savings = new SavingsMeter({
     totals: stores.totals,
     read: () => metrics.amounts(),
@@ -62,8 +66,8 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
     failed: error => observer.storeFailed('totals', error),
   })
   await savings.start()
-  const upstreams = createUpstreams({ config, clock, observer, via })
-  const { handlers, blobs } = createCache({ config, upstreams, stores, fleet: replica?.fleet, clock, observer })
+  const upstreams = createUpstreams({ config, clock, observer, via, tracer })
+  const { handlers, blobs } = createCache({ config, upstreams, stores, fleet: replica?.fleet, clock, observer, tracer })
   const watch = new WriteWatch(config.clients.stallMs)
   let draining = false
 
@@ -78,6 +82,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
     via,
     draining: () => draining,
     report,
+    tracer,
   })
   const status = () =>
     describeStatus({
@@ -95,6 +100,7 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   let registryPort = config.listen.port
   const admin = createAdmin({
     metrics,
+    exemplars: tracer.on,
     status,
     savings: async since => (since === undefined ? savings.report() : await savings.since(since)),
     page: {
@@ -125,11 +131,11 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
     await replica?.close()
     await savings.close()
     await stores.close()
+    // Last, so that the spans of what ended just now go with it.
+    await tracer.close()
   }
   try {
-    listeners.push(
-      await startServer({ address: config.listen, handler, maxConnections: config.clients.maxConnections }),
-    )
+    listeners.push(await startServer({ address: config.listen, handler, ...connectionLimits(config, log, clock) }))
     listeners.push(
       await startServer({
         address: config.admin,
@@ -173,7 +179,20 @@ export async function startLayover({ config, log, clock = systemClock }: Layover
   }
 }
 
-type OpenReplicaOptions = { config: Config; stores: Stores; clock: Clock; observer: Observer; log: Log }
+/** Told at most once a minute: who comes with that many comes with more. */
+function connectionLimits({ clients }: Config, log: Log, clock: Clock) {
+  const { maxConnections, maxConnectionsPerAddress: max = maxConnections } = clients
+  let toldAt: number | undefined
+  const onRefused = (client: string): void => {
+    const now = clock.monotonic()
+    if (toldAt !== undefined && now - toldAt < 60_000) return
+    toldAt = now
+    log.warn({ client, max }, 'connections are refused: one address has clients.maxConnectionsPerAddress of them')
+  }
+  return { maxConnections, limit: new ConnectionLimit({ max, onRefused }) }
+}
+
+type OpenReplicaOptions = { config: Config; stores: Stores; clock: Clock; observer: Observer; log: Log; tracer: Tracer }
 
 /** Undefined: no other replica is told of. */
 async function openReplica({ config, stores, ...parts }: OpenReplicaOptions): Promise<Replica | undefined> {
@@ -186,13 +205,14 @@ async function openReplica({ config, stores, ...parts }: OpenReplicaOptions): Pr
   }
 }
 
-type UpstreamsOptions = { config: Config; clock: Clock; observer: Observer; via: string }
+type UpstreamsOptions = { config: Config; clock: Clock; observer: Observer; via: string; tracer: Tracer }
 
-function createUpstreams({ config, clock, observer, via }: UpstreamsOptions): ReadonlyMap<string, Upstream> {
+function createUpstreams({ config, clock, observer, via, tracer }: UpstreamsOptions): ReadonlyMap<string, Upstream> {
+  const trace = { tracer, propagate: config.tracing?.propagateUpstream ?? false }
   return new Map(
     config.upstreams.map(upstream => [
       upstream.name,
-      createUpstream({ config: upstream, offline: config.offline, clock, observer, via }),
+      createUpstream({ config: upstream, offline: config.offline, clock, observer, via, trace }),
     ]),
   )
 }
@@ -204,9 +224,10 @@ type CacheOptions = {
   fleet: Fleet | undefined
   clock: Clock
   observer: Observer
+  tracer: Tracer
 }
 
-function createCache({ config, upstreams, stores, fleet, clock, observer }: CacheOptions) {
+function createCache({ config, upstreams, stores, fleet, clock, observer, tracer }: CacheOptions) {
   const { offline } = config
   const { metadata } = stores
   const settings = settingsOf(config.upstreams)
@@ -216,6 +237,8 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
     metadata,
     observer,
     offline,
+    clock,
+    maxAgeMs: name => rightsAgeOf(config, settings(name)),
   })
   const blobs: Blobs = new Blobs({
     upstreams,
@@ -229,6 +252,7 @@ function createCache({ config, upstreams, stores, fleet, clock, observer }: Cach
     clock,
     observer,
     offline,
+    tracer,
   })
   const manifests = createManifests({
     upstreams,
@@ -258,6 +282,11 @@ function toPrefetch(parsed: ParsedManifest, prefetch: Prefetch): readonly Digest
   if (prefetch === 'off') return []
   const wanted = prefetch === 'config' ? (parsed.config ? [parsed.config] : []) : describedBlobs(parsed)
   return wanted.map(descriptor => descriptor.digest)
+}
+
+/** Only what credentials opened can be taken back from us alone. */
+function rightsAgeOf({ rights }: Config, { credentials }: UpstreamConfig): number | undefined {
+  return credentials === undefined || rights === undefined || rights.maxAgeMs === 0 ? undefined : rights.maxAgeMs
 }
 
 function settingsOf(upstreams: readonly UpstreamConfig[]): (name: string) => UpstreamConfig {

@@ -8,6 +8,7 @@ const order: readonly (readonly string[])[] = [
   ['oci'],
   ['log'],
   ['config'],
+  ['tracing'],
   ['routing', 'policy', 'mirror'],
   ['upstream', 'store'],
   ['cache'],

@@ -10,6 +10,7 @@ import type { ByteRange } from '../oci/range.ts'
 import type { Target } from '../routing/target.ts'
 import type { BlobLink, BlobLinks, BlobStore, OpenBlob, SharedBlobs, Spool, SpoolFile } from '../store/stores.ts'
 import { within } from '../store/within.ts'
+import { noTracer, type Span, type Tracer } from '../tracing/tracer.ts'
 import { type Upstream, UpstreamError } from '../upstream/upstream.ts'
 import type { BlobReader } from './blob-reader.ts'
 import { BlobSource } from './blob-source.ts'
@@ -42,6 +43,8 @@ export type BlobsDeps = {
   readonly clock: Clock
   readonly observer: Observer
   readonly offline: boolean
+  /** Default: nothing is traced. */
+  readonly tracer?: Tracer
 }
 
 /** A blob that can be read now: from the store, or from the download that brings it. It must be closed; so must each reader. */
@@ -80,6 +83,8 @@ export class Blobs {
   /** Every download that has not ended, with the repository on whose behalf it runs. */
   readonly #running = new Map<Fill, string>()
   readonly #started = new WeakMap<Fill, Pick<RunningFill, 'upstream' | 'repository' | 'startedAt'>>()
+  readonly #spans = new Map<Fill, Span>()
+  readonly #tracer: Tracer
   readonly #quarantine: Quarantine
   readonly #expected = new LRUCache<string, number>({ max: 100_000 })
   readonly #missing = new LRUCache<string, number>({ max: 10_000 })
@@ -91,6 +96,7 @@ export class Blobs {
 
   constructor(deps: BlobsDeps) {
     this.#deps = deps
+    this.#tracer = deps.tracer ?? noTracer
     this.#quarantine = new Quarantine(deps.clock)
     this.#prefetcher = new Prefetcher((target, digest) => this.#fetchAhead(target, digest))
   }
@@ -161,6 +167,7 @@ export class Blobs {
       return stored && this.#hit(digest, stored)
     }
     const member = fill.join()
+    this.#spans.get(fill)?.linkCurrent()
     try {
       await untilAborted(fill.opened, signal)
       return this.#cold({ fill, size: fill.size, member, outcome: 'joined' })
@@ -258,6 +265,7 @@ export class Blobs {
     signal?.throwIfAborted()
     const fill = running ?? this.#start(target, digest, false)
     const member = fill.join()
+    if (running) this.#spans.get(fill)?.linkCurrent()
     try {
       await untilAborted(fill.opened, signal)
       // Not what upstream said when it began: whoever joins late may know more.
@@ -272,6 +280,37 @@ export class Blobs {
 
   #start(target: Target, digest: Digest, background: boolean): Fill {
     if (this.#closed) throw unavailable('this cache is shutting down')
+    if (!this.#tracer.on) return this.#run(target, digest, background)
+    // A trace of its own: it outlives the request that starts it, and belongs to all who join.
+    const begin = (): Span | undefined =>
+      this.#tracer.detached('fill', {
+        'layover.upstream': target.upstream,
+        'layover.repository': target.repository,
+        'layover.reference': digest,
+        'layover.background': background,
+      })
+    // What is fetched ahead waited in a queue: what runs now is whoever filled the queue first.
+    const span = background ? this.#tracer.within(undefined, begin) : begin()
+    try {
+      const fill = this.#tracer.within(span, () => this.#run(target, digest, background))
+      if (span) this.#trace(fill, span)
+      return fill
+    } catch (error) {
+      span?.end(error)
+      throw error
+    }
+  }
+
+  #trace(fill: Fill, span: Span): void {
+    this.#spans.set(fill, span)
+    void fill.ended.then(end => {
+      this.#spans.delete(fill)
+      span.set({ 'layover.outcome': end, 'layover.bytes': fill.received, 'layover.source': fill.began })
+      span.end(end === 'failed' ? fill.failure : undefined)
+    })
+  }
+
+  #run(target: Target, digest: Digest, background: boolean): Fill {
     const { spool, fills, observer, rights } = this.#deps
     const { origins, member, withoutUpstream } = this.#originsOf({ target, digest, background })
     const source = new BlobSource({
@@ -291,11 +330,12 @@ export class Blobs {
         if (kind === 'shared') await within(removalMs, this.#removeShared(digest))
       },
     })
+    const expected = this.#expected.get(keyOf(target, digest))
     const fill: Fill = new Fill({
       digest,
-      expectedSize: this.#expected.get(keyOf(target, digest)),
+      expectedSize: expected,
       source,
-      createSpool: size => spool.create(size),
+      createSpool: size => spool.create(size, { vouched: size === expected }),
       publish: (size, file) => this.#publish({ digest, size, file, source }),
       onReceived: received => member?.progressed(received),
       policy: fills,

@@ -25,6 +25,7 @@ import {
 } from './manifest-fetch.ts'
 import { type CachedManifest, createManifestRecords } from './manifest-records.ts'
 import type { ManifestRights } from './rights.ts'
+import { isWithdrawal } from './rights-age.ts'
 import { createTags, type TagEntry, tagKey } from './tags.ts'
 import { isNoInformation, offlineAnd, reasonOf, retryAfterOf, toRegistryError } from './upstream-failure.ts'
 
@@ -144,7 +145,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
   const settleDigest = async (place: Errand, digest: Digest): Promise<Settled> => {
     const { target, upstream } = place
     const cached = await records.find(digest)
-    if (cached && (await rights.isConfirmed(target, digest))) {
+    if (cached && (await rights.mayReadManifest(target, digest))) {
       if (cannotAsk(upstream)) await requireBlobs(place, cached)
       return hit(cached)
     }
@@ -359,7 +360,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     if (isGone && settings.whenGone === 'deny') {
       await tags.remove(target, tag)
       absences.add(tagKey(target, tag))
-    } else if (isGone || isNoInformation(error)) {
+    } else if (isGone || (isNoInformation(error) && !isWithdrawn(target, error))) {
       const why = isGone ? 'gone' : reasonOf(error)
       const usable = isGone || mayServeStale(ageOf(entry.checkedAt, clock), settings.maxStaleMs)
       tags.postpone(target, tag, entry, why, retryAfterOf(error))
@@ -369,6 +370,9 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     if (settled) return settled
     throw toRegistryError(error, { kind: 'manifest', repository: target.repository, reference: tag })
   }
+
+  /** Upstream refuses the repository, and has not opened it for longer than rights are good (T-16). */
+  const isWithdrawn = (target: Target, error: unknown): boolean => isWithdrawal(error) && !rights.isFresh(target)
 
   /** The old answer, for as long as the blobs behind it can be had as well. */
   const settleStale = async (
@@ -415,6 +419,7 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
 
   const link = async (target: Target, { record, parsed }: CachedManifest): Promise<void> => {
     absences.remove(tagKey(target, record.digest))
+    rights.heard(target)
     if (await rights.isConfirmed(target, record.digest)) return
     await rights.named(
       target,

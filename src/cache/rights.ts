@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache'
+import { type Clock, systemClock } from '../clock.ts'
 import { type Digest, wellKnownBlobs } from '../oci/digest.ts'
 import { blobUnknown } from '../oci/errors.ts'
 import type { Observer } from '../log/observer.ts'
@@ -7,6 +8,7 @@ import type { MetadataStore } from '../store/stores.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import { createFlights } from './flights.ts'
 import { forgivingMetadata } from './forgiving-metadata.ts'
+import { createRightsAge } from './rights-age.ts'
 import { offlineAnd, toRegistryError } from './upstream-failure.ts'
 
 /**
@@ -31,9 +33,15 @@ export interface Rights {
 /** What manifests need besides: they are never opened by being named. */
 export interface ManifestRights extends Rights {
   isConfirmed(target: Target, digest: Digest): Promise<boolean>
+  /** Upstream confirmed it, and does so again where that was too long ago. */
+  mayReadManifest(target: Target, digest: Digest): Promise<boolean>
+  /** Upstream just gave or acknowledged something of this repository. */
+  heard(target: Target): void
+  /** Upstream's last word on this repository is good enough: always, where rights do not age. */
+  isFresh(target: Target): boolean
   /** Upstream gave or acknowledged the digest under some repository: its word on another of its repositories may be believed. */
   isConfirmedAt(upstream: string, digest: Digest): Promise<boolean>
-  /** As `isConfirmed`, from memory alone: `false` means to ask `isConfirmed`. */
+  /** As `mayReadManifest`, from memory alone: `false` means to ask that. */
   remembersConfirmed(target: Target, digest: Digest): boolean
 }
 
@@ -42,6 +50,9 @@ export type RightsDependencies = {
   readonly metadata: MetadataStore
   readonly observer: Observer
   readonly offline: boolean
+  /** How long upstream's word on a repository is good; undefined, also by default: for ever. */
+  readonly maxAgeMs?: (upstream: string) => number | undefined
+  readonly clock?: Clock
 }
 
 /** About 250 bytes each: 64 Ki links are 16 MiB. */
@@ -53,17 +64,29 @@ export function createRights(deps: RightsDependencies): ManifestRights {
   const remembered = new LRUCache<string, 'confirmed' | 'opened'>({ max: rememberedLinks })
   const questions = createFlights<void>()
 
-  const remembersConfirmed = (target: Target, digest: Digest): boolean =>
+  const { upstreams, offline, clock = systemClock, maxAgeMs = () => undefined } = deps
+  const age = createRightsAge({ upstreams, clock, offline, maxAgeMs })
+
+  const remembersLink = (target: Target, digest: Digest): boolean =>
     remembered.get(keyOf(target, digest)) === 'confirmed'
 
   const linkOf = async (target: Target, digest: Digest): Promise<'named' | 'confirmed' | undefined> => {
-    if (remembersConfirmed(target, digest)) return 'confirmed'
+    if (remembersLink(target, digest)) return 'confirmed'
     const link = await metadata.getLink(target.upstream, target.repository, digest)
     if (link === 'confirmed') remembered.set(keyOf(target, digest), 'confirmed')
     return link
   }
 
+  /** What is held and not taken back meanwhile; what was taken back is forgotten (T-16). */
+  const stillHolds = async (target: Target, digest: Digest, kind: 'manifest' | 'blob'): Promise<boolean> => {
+    if (await age.stillHolds(target, digest, kind)) return true
+    remembered.delete(keyOf(target, digest))
+    await metadata.deleteLink(target.upstream, target.repository, digest)
+    return false
+  }
+
   const confirmed = async (target: Target, digest: Digest): Promise<void> => {
+    age.heard(target)
     remembered.set(keyOf(target, digest), 'confirmed')
     await metadata.putLinks(target.upstream, target.repository, [digest], 'confirmed')
   }
@@ -92,8 +115,13 @@ export function createRights(deps: RightsDependencies): ManifestRights {
   }
 
   return {
-    remembersConfirmed,
+    remembersConfirmed: (target, digest) => remembersLink(target, digest) && age.isFresh(target),
     confirmed,
+    heard: target => age.heard(target),
+    isFresh: target => age.isFresh(target),
+    async mayReadManifest(target, digest) {
+      return (await linkOf(target, digest)) === 'confirmed' && (await stillHolds(target, digest, 'manifest'))
+    },
     async isConfirmed(target, digest) {
       return (await linkOf(target, digest)) === 'confirmed'
     },
@@ -101,7 +129,7 @@ export function createRights(deps: RightsDependencies): ManifestRights {
     async mayReadBlob(target, digest) {
       // Their content is known to everybody (P-66).
       if (wellKnownBlobs.has(digest)) return 'yes'
-      return (await isHeld(target, digest)) ? 'yes' : 'ask'
+      return (await isHeld(target, digest)) && (await stillHolds(target, digest, 'blob')) ? 'yes' : 'ask'
     },
     async confirm(target, digest, signal) {
       await questions.share(keyOf(target, digest), abandoned => ask(target, digest, abandoned), signal)

@@ -8,6 +8,7 @@ import { type RunningServer, startServer } from '../edge/server.ts'
 import type { Log } from '../log/log.ts'
 import type { Observer } from '../log/observer.ts'
 import type { Leases } from '../store/leases.ts'
+import type { Tracer } from '../tracing/tracer.ts'
 import { createPeers } from '../upstream/peer.ts'
 import { readReplicaSecret } from '../upstream/replica-signature.ts'
 
@@ -17,6 +18,7 @@ export type ReplicaOptions = {
   readonly clock: Clock
   readonly observer: Observer
   readonly log: Log
+  readonly tracer: Tracer
 }
 
 /** This process as one replica of several. */
@@ -28,9 +30,16 @@ export type Replica = {
 }
 
 /** Rejects when the secret cannot be used. */
-export async function createReplica({ config, leases, clock, observer, log }: ReplicaOptions): Promise<Replica> {
+export async function createReplica({
+  config,
+  leases,
+  clock,
+  observer,
+  log,
+  tracer,
+}: ReplicaOptions): Promise<Replica> {
   const secret = await readReplicaSecret(config.secretFile)
-  const peers = createPeers({ secret, clock, onBytes: bytes => observer.peerBytes('read', bytes) })
+  const peers = createPeers({ secret, clock, tracer, onBytes: bytes => observer.peerBytes('read', bytes) })
   const fleet = createFleet({ leases, ownUrl: config.url, peerAt: url => peers.at(url), clock, observer })
   return {
     fleet,
@@ -40,6 +49,7 @@ export async function createReplica({ config, leases, clock, observer, log }: Re
         secret,
         clock,
         watch,
+        tracer,
         onSent: bytes => observer.peerBytes('sent', bytes),
         onError: error => log.warn({ error }, 'another replica could not be answered'),
       })

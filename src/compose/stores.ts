@@ -14,12 +14,15 @@ import type { BlobPages } from '../store/s3-backlog.ts'
 import type { S3SharedBlobs } from '../store/s3-blobs.ts'
 import type { BlobLinks, BlobStore, MetadataStore, SharedBlobs, Spool, StorageUsage } from '../store/stores.ts'
 import type { Totals } from '../store/totals.ts'
+import { tracedCalls } from '../tracing/traced-calls.ts'
+import type { Tracer } from '../tracing/tracer.ts'
 
 export type StoresOptions = {
   readonly config: Config
   readonly clock: Clock
   readonly observer: Observer
   readonly log: Log
+  readonly tracer: Tracer
 }
 
 /** What the configuration asks for: all of it on this disk, or a bucket in place of much of the blobs, or Redis in place of the records, or both. */
@@ -75,7 +78,7 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
       blobs: bucket && config.hotTier?.maxBytes === 0 ? passing(embedded, bucket, observer, closing) : embedded.blobs,
       spool: embedded.spool,
       metadata: records,
-      shared: bucket,
+      shared: bucket && tracedCalls<SharedBlobs>(options.tracer, bucket, 's3', ['size', 'open', 'delete']),
       links: config.s3?.redirect && bucket,
       leases,
       totals,
@@ -137,7 +140,7 @@ const local = ({ metadata, totals, catalog }: EmbeddedStores, clock: Clock): Rec
 })
 
 async function openRedis(
-  { config: { redis: config }, clock, observer, log }: StoresOptions,
+  { config: { redis: config }, clock, observer, log, tracer }: StoresOptions,
   closing: (() => Promise<void> | void)[],
 ): Promise<Records> {
   if (!config) throw new Error('no Redis is configured')
@@ -151,14 +154,38 @@ async function openRedis(
   const questions = new RedisQuestions({ connection, keyPrefix: config.keyPrefix })
   const totals = new RedisTotals({ connection, keyPrefix: config.keyPrefix, clock })
   const catalog = new RedisCatalog({ connection, keyPrefix: config.keyPrefix, clock })
-  return { metadata, leases, questions, totals, catalog, state: () => connection.state() }
+  return {
+    metadata: tracedCalls<MetadataStore>(tracer, metadata, 'redis', recordCalls),
+    leases: tracedCalls<Leases>(tracer, leases, 'redis', ['acquire']),
+    questions,
+    totals,
+    catalog,
+    state: () => connection.state(),
+  }
 }
+
+/** Each is one round trip, or some at once. */
+const recordCalls = [
+  'getManifest',
+  'putManifest',
+  'deleteManifest',
+  'getTag',
+  'putTag',
+  'deleteTag',
+  'knownTags',
+  'getLink',
+  'putLinks',
+  'deleteLink',
+  'isConfirmedAt',
+  'getDocument',
+  'putDocument',
+] as const
 
 /** Records that outlive Redis and this disk, because they rest in the bucket too. */
 async function archived({
   metadata,
   bucket,
-  options: { config, clock, observer },
+  options: { config, clock, observer, tracer },
   closing,
 }: {
   readonly metadata: MetadataStore
@@ -170,7 +197,8 @@ async function archived({
   const { openS3Archive, archivedMetadata } = await importBucket()
   const absentIs403 = (): boolean => bucket.abilities().absentIs403
   const archive = openS3Archive({ config: config.s3, clock, observer, absentIs403 })
-  const both = archivedMetadata({ metadata, archive, clock, observer })
+  const found = tracedCalls(tracer, archive, 's3', ['get', 'has', 'list'])
+  const both = archivedMetadata({ metadata, archive: found, clock, observer })
   closing.push(() => both.close())
   return both
 }

@@ -13,6 +13,8 @@ export type Config = {
   readonly offline: boolean
   readonly fills: FillConfig
   readonly clients: ClientLimits
+  /** Absent: rights do not age. */
+  readonly rights?: RightsConfig | undefined
   /** How long SIGTERM waits for running responses. */
   readonly drainMs: number
   readonly log: LogConfig
@@ -24,6 +26,8 @@ export type Config = {
   readonly hotTier?: HotTierConfig | undefined
   /** How other replicas reach this one; absent: every replica downloads by itself. */
   readonly replica?: ReplicaConfig | undefined
+  /** Where traces go; absent: nothing is traced. */
+  readonly tracing?: TracingConfig | undefined
   /** What traffic costs; absent: savings are told in bytes alone. */
   readonly pricing?: PricingConfig | undefined
 }
@@ -62,6 +66,8 @@ export type FillConfig = {
 
 export type ClientLimits = {
   readonly maxConnections: number
+  /** Of one IPv4 address, or one /64 network of IPv6; loopback may have them all. Undefined: so may everybody. */
+  readonly maxConnectionsPerAddress?: number | undefined
   /** A client that takes no byte for this long is disconnected. */
   readonly stallMs: number
 }
@@ -187,6 +193,22 @@ export type ReplicaConfig = {
   readonly url: string
   /** File of the secret that all replicas share, at least 16 bytes; read at start. */
   readonly secretFile: string
+}
+
+export type TracingConfig = {
+  /** URL that takes OTLP traces as JSON: `http://127.0.0.1:4318/v1/traces`. */
+  readonly endpoint: string
+  /** Of the traces that begin here, from 0 to 1. */
+  readonly sampleRatio: number
+  /** `service.name` and more, said once with every export. */
+  readonly resource: Readonly<Record<string, string>>
+  /** Registries are told the trace that a request belongs to. */
+  readonly propagateUpstream: boolean
+}
+
+export type RightsConfig = {
+  /** How long the word of an upstream with credentials on a repository is good; 0: for ever. */
+  readonly maxAgeMs: number
 }
 
 /** Prices, all in one currency. What has no price counts in bytes and not in money. */

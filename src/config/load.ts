@@ -10,6 +10,7 @@ import { keysUnder } from './keys.ts'
 import { ConfigError, type Problem, shownValue, withoutUserinfo } from './problem.ts'
 import { readPricing } from './pricing.ts'
 import { readDistributed } from './read-distributed.ts'
+import { readTracing } from './read-tracing.ts'
 import { type ServerInput, serverSchema, type UpstreamInput, upstreamSchema } from './schema.ts'
 import { describeSystemError, readCa, readCredentials, readDockerConfig, type Surroundings } from './secrets.ts'
 import { describeOrigin, describePath, isTree, type Origin, type Path, Settings, type Tree } from './settings.ts'
@@ -171,10 +172,12 @@ function validate(settings: Settings, surroundings: Surroundings): Config | unde
   )
   if (server === undefined) return undefined
   const dataDir = surroundings.resolvePath(['dataDir'], server.dataDir)
+  const tracing = readTracing(server.tracing, surroundings.environment)
   const pricing = server.pricing && readPricing(server.pricing, [...trees.keys()], report)
   return freeze({
     ...toConfig(server, dataDir, upstreams),
     ...readDistributed(surroundings, server),
+    ...(tracing && { tracing }),
     ...(pricing && { pricing }),
   })
 }
@@ -253,7 +256,12 @@ function toConfig(server: ServerInput, dataDir: string, upstreams: readonly Upst
       maxAttempts: fills.attempts,
       earlyRanges: fills.earlyRanges,
     },
-    clients: { maxConnections: clients.maxConnections, stallMs: clients.stall },
+    clients: {
+      maxConnections: clients.maxConnections,
+      maxConnectionsPerAddress: clients.maxConnectionsPerAddress ?? Math.ceil(clients.maxConnections / 2),
+      stallMs: clients.stall,
+    },
+    rights: { maxAgeMs: server.rights.maxAge },
     drainMs: server.drain,
     log: { level: log.level, access: log.access },
   }

@@ -1,6 +1,7 @@
 import * as z from 'zod'
 import { distributedSchemas } from './distributed.ts'
 import { pricingSchema } from './pricing.ts'
+import { tracingSchema } from './tracing.ts'
 import {
   address,
   aliases,
@@ -100,6 +101,10 @@ const fills = z
 const clients = z
   .strictObject({
     maxConnections: count('Client connections at once.', { min: 1, max: 1_000_000 }).prefault(10_000),
+    maxConnectionsPerAddress: count(
+      'Connections of one address (IPv6: one /64 network) at once; more get 503. Not for loopback. Default: half of maxConnections.',
+      { min: 1, max: 1_000_000 },
+    ).optional(),
     stall: duration('A client that takes no byte for this long is disconnected.', {
       min: second,
       timer: true,
@@ -107,6 +112,16 @@ const clients = z
   })
   .prefault({})
   .meta({ description: 'Limits for clients.' })
+
+const rights = z
+  .strictObject({
+    maxAge: duration(
+      'Where credentials are configured: how long a repository may be read without asking upstream again. 0s: for ever.',
+      { min: 0, timer: false },
+    ).prefault('24h'),
+  })
+  .prefault({})
+  .meta({ description: 'Which repository may be read.' })
 
 const log = z
   .strictObject({
@@ -135,10 +150,12 @@ export const serverSchema = z.strictObject({
   offline: flag('true: never dial an upstream; what is not cached is 404.').prefault(false),
   fills,
   clients,
+  rights,
   ...distributedSchemas,
   pricing: pricingSchema,
   drain: duration('How long a stop waits for running responses.', { min: 0, timer: true }).prefault('5m'),
   log,
+  tracing: tracingSchema,
 })
 
 export type ServerInput = z.output<typeof serverSchema>

@@ -11,6 +11,8 @@ export type Readiness = {
 
 export type AdminOptions = {
   readonly metrics: Pick<Metrics, 'render'>
+  /** There are exemplars: who asks for OpenMetrics, the format that has room for them, gets it. Default false. */
+  readonly exemplars?: boolean
   /** What `/status` shows as JSON. */
   readonly status: () => unknown
   /** What `/savings` shows: what was saved since a moment (epoch milliseconds), or in all. */
@@ -44,7 +46,15 @@ const index = `Layover\n\n${Object.entries(pages)
  * The app of the admin listener: read-only, without secrets, without upstream URLs. It has no authentication, so it listens on
  * loopback unless an operator decides otherwise (T-56). Nothing on it changes anything or makes Layover dial (T-5).
  */
-export function createAdmin({ metrics, status, savings, readiness, page, onError }: AdminOptions): Hono {
+export function createAdmin({
+  metrics,
+  exemplars = false,
+  status,
+  savings,
+  readiness,
+  page,
+  onError,
+}: AdminOptions): Hono {
   const app = new Hono()
 
   app.use(async (c, next) => {
@@ -61,7 +71,8 @@ export function createAdmin({ metrics, status, savings, readiness, page, onError
     return ready ? c.text('ok\n') : c.json({ ready, reasons }, 503)
   })
   app.get('/metrics', async c => {
-    const { contentType, body } = await metrics.render()
+    const open = exemplars && /\bapplication\/openmetrics-text\b/.test(c.req.header('accept') ?? '')
+    const { contentType, body } = await metrics.render(open ? 'openmetrics' : 'prometheus')
     return c.body(body, 200, { 'content-type': contentType })
   })
   app.get('/status', async c => c.body(`${JSON.stringify(await status(), null, 2)}\n`, 200, json))

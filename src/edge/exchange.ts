@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Outcome, ServedSource } from '../log/outcome.ts'
 import type { RouteKind } from '../metrics/labels.ts'
+import type { Span } from '../tracing/tracer.ts'
 
 /** One request and its response, and what is told about it afterwards. */
 export class Exchange {
@@ -33,6 +34,8 @@ export class Exchange {
   complete = false
   /** We ended the connection before the response was complete. */
   cut = false
+  /** Undefined: nothing is traced. */
+  span: Span | undefined
   #left: AbortController | undefined
 
   constructor(req: IncomingMessage, res: ServerResponse) {

@@ -9,6 +9,7 @@ import { referenceText } from '../oci/reference.ts'
 import type { Locator } from '../routing/locate.ts'
 import { type NamedRoute, parsePath, type Route } from '../routing/path.ts'
 import type { Target } from '../routing/target.ts'
+import { noTracer, type Tracer } from '../tracing/tracer.ts'
 import { getBlob, headBlob } from './blob-route.ts'
 import { Exchange } from './exchange.ts'
 import { commonHeaders } from './headers.ts'
@@ -18,6 +19,7 @@ import type { RedirectRule } from './redirect-rule.ts'
 import { replyBytes, replyError } from './reply.ts'
 import { pathOf } from './report.ts'
 import { checkRequest, isBodyLeftUnread } from './request-checks.ts'
+import { startRequestSpan } from './request-span.ts'
 import type { WriteWatch } from './send-bytes.ts'
 
 export type RegistryDeps = {
@@ -34,6 +36,8 @@ export type RegistryDeps = {
   /** Answers carry `Connection: close` while this is true (P-121). */
   readonly draining: () => boolean
   readonly report: (exchange: Exchange) => void
+  /** Default: nothing is traced. */
+  readonly tracer?: Tracer
 }
 
 /**
@@ -44,8 +48,16 @@ export type RegistryDeps = {
  */
 export function createRegistryHandler(deps: RegistryDeps): (req: IncomingMessage, res: ServerResponse) => void {
   const parse = rememberedParse(deps.locator)
+  const { tracer = noTracer } = deps
   return (req, res) => {
     const exchange = new Exchange(req, res)
+    if (!tracer.on) return answer(exchange)
+    exchange.span = startRequestSpan(tracer, exchange)
+    tracer.within(exchange.span, () => answer(exchange))
+  }
+
+  function answer(exchange: Exchange): void {
+    const { req, res } = exchange
     if (deps.draining() || isBodyLeftUnread(req)) res.shouldKeepAlive = false
     try {
       const pending = handle(deps, parse, exchange)

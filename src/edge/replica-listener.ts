@@ -4,10 +4,12 @@ import type { Clock } from '../clock.ts'
 import { type Digest, isDigest } from '../oci/digest.ts'
 import { octetStream } from '../oci/media-types.ts'
 import { type ByteRange, contentRange, lengthOf, parseRange } from '../oci/range.ts'
+import { noTracer, type Tracer } from '../tracing/tracer.ts'
 import { fillsPath, stillOpening } from '../upstream/peer.ts'
 import { isSigned, type ReplicaSecret, tellClock } from '../upstream/replica-signature.ts'
 import { Exchange } from './exchange.ts'
 import type { HeaderList } from './headers.ts'
+import { startRequestSpan } from './request-span.ts'
 import { sendBytes, type WriteWatch } from './send-bytes.ts'
 
 export type ReplicaListenerDeps = {
@@ -23,6 +25,8 @@ export type ReplicaListenerDeps = {
   readonly onError: (error: unknown) => void
   /** How long a question waits for the upstream of a running download before it is answered with 202; default one second. */
   readonly patienceMs?: number
+  /** Default: nothing is traced. */
+  readonly tracer?: Tracer
   /** Told how many bytes of a blob were sent. */
   readonly onSent?: (bytes: number) => void
 }
@@ -41,10 +45,16 @@ type Handler = (req: IncomingMessage, res: ServerResponse) => void
 export function createReplicaListener(deps: ReplicaListenerDeps): Handler {
   return (req, res) => {
     const exchange = new Exchange(req, res)
-    answer(deps, exchange).catch((error: unknown) => {
-      if (!exchange.signal.aborted) deps.onError(error)
-      refuse(res)
-    })
+    const { tracer = noTracer } = deps
+    exchange.span = tracer.on ? startRequestSpan(tracer, exchange) : undefined
+    tracer
+      .within(exchange.span, () => answer(deps, exchange))
+      .catch((error: unknown) => {
+        exchange.error = error
+        if (!exchange.signal.aborted) deps.onError(error)
+        refuse(res)
+      })
+      .finally(() => endSpan(exchange))
   }
 }
 
@@ -69,6 +79,20 @@ async function answer(deps: ReplicaListenerDeps, exchange: Exchange): Promise<vo
     deps.onSent?.(exchange.bytes)
     blob.close()
   }
+}
+
+function endSpan({ span, req, res, bytes, error }: Exchange): void {
+  if (span === undefined) return
+  const route = `${fillsPath}<digest>`
+  const { method = 'GET' } = req
+  span.rename(`${method} ${route}`)
+  span.set({
+    'http.request.method': method,
+    'http.route': route,
+    'http.response.status_code': res.statusCode,
+    'http.response.body.size': bytes,
+  })
+  span.end(error)
 }
 
 /** Waits a moment for upstream's answer; a longer silence would look as if this replica were dead. */

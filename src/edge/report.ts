@@ -3,6 +3,7 @@ import { describeError } from '../log/redact.ts'
 import type { RequestKind } from '../metrics/labels.ts'
 import type { Metrics } from '../metrics/metrics.ts'
 import type { Exchange } from './exchange.ts'
+import { endRequestSpan } from './request-span.ts'
 import { ClientGone } from './send-bytes.ts'
 
 /** What happens after a request: figures, and one line in the log. Never throws. */
@@ -39,8 +40,10 @@ export function createReport({
       aborted,
       staleReason: exchange.staleReason,
       tagAgeMs: exchange.tagAgeMs,
+      traceId: exchange.span?.traceId,
     })
     const failed = exchange.error !== undefined && !(exchange.error instanceof ClientGone) && !aborted
+    if (exchange.span) endRequestSpan(exchange, { status, failed })
     if (!access && !failed) return
     const line: Record<string, unknown> = {
       method,
@@ -57,6 +60,7 @@ export function createReport({
     }
     if (redirectedBytes > 0) line.redirectedBytes = redirectedBytes
     if (exchange.cut) line.cut = true
+    if (exchange.span?.traceId !== undefined) line.trace_id = exchange.span.traceId
     if (failed) line.error = describeError(exchange.error)
     if (failed && (exchange.cut || status >= 500)) log.warn(line, 'request')
     else log.info(line, 'request')

@@ -3,6 +3,7 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Address } from '../config/config.ts'
 import type { ErrorCode } from '../oci/errors.ts'
+import type { ConnectionLimit } from './connection-limit.ts'
 
 type Handler = (req: IncomingMessage, res: ServerResponse) => void
 
@@ -11,6 +12,8 @@ export type ServerOptions = {
   /** Called for one request of a connection at a time. */
   readonly handler: Handler
   readonly maxConnections: number
+  /** Undefined: one address may have all connections. */
+  readonly limit?: ConnectionLimit
 }
 
 export type RunningServer = {
@@ -22,9 +25,12 @@ export type RunningServer = {
 }
 
 /** Starts an HTTP/1.1 listener. Rejects with the system's error (EADDRINUSE, EACCES) when the address cannot be bound. */
-export async function startServer({ address, handler, maxConnections }: ServerOptions): Promise<RunningServer> {
+export async function startServer({ address, handler, maxConnections, limit }: ServerOptions): Promise<RunningServer> {
   const latest = new WeakMap<Duplex, ServerResponse>()
-  const inTurn = oneAtATime(handler, latest)
+  const refused = new WeakSet<Duplex>()
+  const inTurn = oneAtATime((req, res) => {
+    if (!refused.has(req.socket)) handler(req, res)
+  }, latest)
   const server = createServer(
     {
       // Longer than a load balancer's idle time (60 s), so that it is never we who close under a request that is on its way (P-108).
@@ -46,6 +52,12 @@ export async function startServer({ address, handler, maxConnections }: ServerOp
   // Without a listener Node answers these by itself, without an error document.
   server.on('checkExpectation', inTurn)
   server.maxConnections = maxConnections
+  if (limit)
+    server.on('connection', socket => {
+      if (limit.admit(socket)) return
+      refused.add(socket)
+      turnAway(socket)
+    })
   server.on('clientError', (error, socket) => refuse(error, socket, latest.get(socket)))
   await listen(server, address)
   return {
@@ -93,6 +105,18 @@ function refuse(error: NodeJS.ErrnoException, socket: Duplex | Socket, latest: S
   socket.end(refusals[error.code ?? ''] ?? malformed)
 }
 
+/**
+ * Says why, whatever was asked, and closes: 503, at which clients go elsewhere. It is closed a moment later, because what has arrived unread by then would
+ * make the end a reset, which takes the answer with it.
+ */
+function turnAway(socket: Socket): void {
+  socket.on('error', () => undefined)
+  socket.end(tooMany)
+  setTimeout(() => socket.destroy(), lingerMs).unref()
+}
+
+const lingerMs = 500
+const tooMany = refusal('503 Service Unavailable', 'UNAVAILABLE', 'too many connections from this address')
 const malformed = refusal('400 Bad Request', 'UNSUPPORTED', 'this is not a well-formed HTTP/1.1 request')
 const refusals: Readonly<Record<string, string>> = {
   HPE_HEADER_OVERFLOW: refusal(

@@ -5,8 +5,11 @@ export type Cell = { value: number }
 export interface Exposed {
   readonly name: string
   readonly labels: readonly string[]
-  text(): string
+  /** In the text format of Prometheus, or in OpenMetrics, which has room for exemplars. */
+  text(format?: Format): string
 }
+
+export type Format = 'prometheus' | 'openmetrics'
 
 export type FamilyOptions<Label extends string> = {
   readonly name: string
@@ -71,9 +74,9 @@ export class Family<Label extends string> implements Exposed {
     for (const { labels, value } of this.#series.values()) visit(labels, value)
   }
 
-  text(): string {
+  text(format: Format = 'prometheus'): string {
     const lines = [...this.#series.values()].map(({ written, value }) => `${this.name}${written} ${value}\n`)
-    return this.#head + lines.join('')
+    return (format === 'prometheus' ? this.#head : openHeadOf(this.#head)) + lines.join('')
   }
 }
 
@@ -86,6 +89,9 @@ export function add(cell: Cell, amount = 1): void {
 export function headOf(name: string, help: string, type: 'counter' | 'gauge' | 'histogram'): string {
   return `# HELP ${name} ${help.replaceAll('\\', '\\\\').replaceAll('\n', '\\n')}\n# TYPE ${name} ${type}\n`
 }
+
+/** In OpenMetrics the name of a counter is without the `_total` of its sample. */
+const openHeadOf = (head: string): string => head.replaceAll(/^(# (?:HELP|TYPE) \S+)_total /gm, '$1 ')
 
 // No label value here holds a NUL: they are from closed sets and the configuration.
 export const keyOf = (values: readonly string[]): string => values.join('\0')

@@ -1,4 +1,4 @@
-import { type Exposed, type FamilyOptions, headOf, keyOf, writtenLabels } from './family.ts'
+import { type Exposed, type FamilyOptions, type Format, headOf, keyOf, writtenLabels } from './family.ts'
 
 export type HistogramOptions<Label extends string> = FamilyOptions<Label> & {
   /** Upper bounds, ascending, without the infinite one. */
@@ -30,8 +30,8 @@ export class Histogram<Label extends string> implements Exposed {
     return created
   }
 
-  text(): string {
-    return this.#head + [...this.#series.values()].map(each => each.text()).join('')
+  text(format: Format = 'prometheus'): string {
+    return this.#head + [...this.#series.values()].map(each => each.text(format)).join('')
   }
 }
 
@@ -45,6 +45,8 @@ export class Distribution {
   readonly #countName: string
   #sum = 0
   #count = 0
+  /** The last one of each bucket, as it is written. Made when the first one comes. */
+  #exemplars: string[] | undefined
 
   constructor(
     name: string,
@@ -60,8 +62,8 @@ export class Distribution {
     this.#countName = `${name}_count${written} `
   }
 
-  /** Anything but a finite number of at least 0 is not observed, and never an exception. */
-  observe(value: number): void {
+  /** Anything but a finite number of at least 0 is not observed, and never an exception. `traceId`: the trace that shows what took so long. */
+  observe(value: number, traceId?: string): void {
     if (!(value >= 0 && value < Number.POSITIVE_INFINITY)) return
     const bounds = this.#bounds
     let at = 0
@@ -69,14 +71,18 @@ export class Distribution {
     this.#counts[at] = (this.#counts[at] ?? 0) + 1
     this.#sum += value
     this.#count++
+    if (traceId === undefined) return
+    this.#exemplars ??= []
+    this.#exemplars[at] = ` # {trace_id="${traceId}"} ${value} ${Date.now() / 1000}`
   }
 
-  text(): string {
+  text(format: Format): string {
     if (this.#count === 0) return ''
+    const exemplars = format === 'openmetrics' ? this.#exemplars : undefined
     let below = 0
     const buckets = this.#bucketNames.map((name, at) => {
       below += this.#counts[at] ?? 0
-      return `${name}${below}\n`
+      return `${name}${below}${exemplars?.[at] ?? ''}\n`
     })
     return `${buckets.join('')}${this.#sumName}${this.#sum}\n${this.#countName}${this.#count}\n`
   }

@@ -5,7 +5,7 @@ import type { Outcome, ServedSource } from '../log/outcome.ts'
 import type { RedisState } from '../store/redis-connection.ts'
 import type { StorageUsage } from '../store/stores.ts'
 import { type Amounts, type CacheAmount, hoursAt, nameOf } from './amounts.ts'
-import { add, type Cell } from './family.ts'
+import { add, type Cell, type Format } from './family.ts'
 import type { Distribution } from './histogram.ts'
 import {
   bounded,
@@ -55,6 +55,8 @@ export type RequestEvent = {
   readonly staleReason?: string | undefined
   /** Since upstream last confirmed the tag that was served; undefined: no tag was. */
   readonly tagAgeMs?: number | undefined
+  /** Of a trace that is kept. */
+  readonly traceId?: string | undefined
 }
 
 /**
@@ -81,8 +83,8 @@ export interface Metrics extends Observer {
   amounts(): Amounts
   /** How many client connections are open is read from `open` at every scrape. */
   clients(open: () => number): void
-  /** The Prometheus text exposition. */
-  render(): Promise<{ readonly contentType: string; readonly body: string }>
+  /** The text exposition; OpenMetrics with the exemplars of requests whose traces are kept. */
+  render(format?: Format): Promise<{ readonly contentType: string; readonly body: string }>
   snapshot(): MetricsSnapshot
 }
 
@@ -100,6 +102,7 @@ export function createMetrics({ upstreams, version, clock = systemClock }: Metri
   series.buildInfo.cell(version, process.version).value = 1
   startAtZero(series, upstreams)
   collectProcessMetrics(registry)
+  const openRegistry = inOpenMetrics(registry)
 
   const operation = firstWords(32)
   const sharedOperationOf = bounded(sharedOperations)
@@ -185,10 +188,13 @@ export function createMetrics({ upstreams, version, clock = systemClock }: Metri
     clients(open) {
       readConnections = open
     },
-    async render() {
+    async render(format = 'prometheus') {
       readGauges()
-      const own = series.exposed.map(metric => metric.text()).join('\n')
-      return { contentType: registry.contentType, body: `${own}\n${await registry.metrics()}` }
+      // OpenMetrics has no empty lines, and an end that the other registry writes.
+      const between = format === 'openmetrics' ? '' : '\n'
+      const own = series.exposed.map(metric => metric.text(format)).join(between)
+      const process = format === 'openmetrics' ? openRegistry : registry
+      return { contentType: process.contentType, body: `${own}${between}${await process.metrics()}` }
     },
     snapshot() {
       readGauges()
@@ -267,8 +273,8 @@ function observeRequests(series: Series, upstreams: readonly string[], pulls: Pu
       if (tagAgeMs !== undefined) series.tagAge.observe(tagAgeMs / 1000)
       if (method === 'GET' && of.given) of.given.value++
     }
-    of.duration.observe(event.seconds)
-    if (firstByteSeconds !== undefined) of.firstByte.observe(firstByteSeconds)
+    of.duration.observe(event.seconds, event.traceId)
+    if (firstByteSeconds !== undefined) of.firstByte.observe(firstByteSeconds, event.traceId)
     if (event.aborted) add(series.aborts)
     if (outcome === 'stale') add(series.staleServed.cell(upstream, boundedReason(staleReason ?? other)))
   }
@@ -428,4 +434,15 @@ const misnamed = ['nodejs_active_handles_total', 'nodejs_active_requests_total',
 function collectProcessMetrics(registry: Registry): void {
   collectDefaultMetrics({ register: registry })
   for (const name of misnamed) registry.removeSingleMetric(name)
+}
+
+/** The same metrics in the other format: which one a registry writes is a property of it. */
+function inOpenMetrics(registry: Registry): Registry<typeof Registry.OPENMETRICS_CONTENT_TYPE> {
+  const open = new Registry<typeof Registry.OPENMETRICS_CONTENT_TYPE>()
+  open.setContentType(Registry.OPENMETRICS_CONTENT_TYPE)
+  for (const { name } of registry.getMetricsAsArray()) {
+    const metric = registry.getSingleMetric(name)
+    if (metric) open.registerMetric(metric)
+  }
+  return open
 }

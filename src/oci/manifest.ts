@@ -117,7 +117,10 @@ function parseDocument(bytes: Uint8Array): JsonObject {
   const text = new TextDecoder().decode(bytes)
   const scan = scanJson(text, maxDepth)
   if (!scan)
-    throw new ManifestRefused('syntax', `it nests deeper than ${maxDepth} levels or has more keys than a manifest`)
+    throw new ManifestRefused(
+      'syntax',
+      `it nests deeper than ${maxDepth} levels, or has more keys, strings or objects than any manifest`,
+    )
   const document = parseJson(text)
   if (!isJsonObject(document)) throw new ManifestRefused('syntax', 'it is not a JSON object')
   refuseUnclearKeys(scan.topLevelKeys)

@@ -16,6 +16,8 @@ export type BudgetOptions = {
 /** Reservations grow in steps of this, so that a download of unknown size asks seldom. */
 const largestStep = 16 * 1024 * 1024
 const smallestStep = 64 * 1024
+/** Of what is announced, so much is taken and evicted for at a time, as the bytes come. */
+export const announcedStep = 64 * 1024 * 1024
 
 /** Bytes cannot be taken: neither by evicting nor otherwise. */
 export class StorageFull extends Error {
@@ -24,8 +26,9 @@ export class StorageFull extends Error {
 }
 
 /**
- * Who may use how many bytes. Room is reserved before anything is downloaded; reserved and published bytes together never exceed
- * `maxBytes`, nor what the disk takes.
+ * Who may use how many bytes. Whether there is room for a download is decided before it begins; what must go for it goes as its bytes come, a step
+ * ahead of them, so that a size that is only announced empties no cache (T-47). Reserved and published bytes together never exceed `maxBytes`, nor what
+ * the disk takes.
  */
 export class Budget {
   readonly #options: BudgetOptions
@@ -33,6 +36,8 @@ export class Budget {
   #reserved = 0
   /** The part of the reservations that the disk does not know of yet. */
   #unwritten = 0
+  /** What downloads that run have still to take, and nobody else may. */
+  #promised = 0
 
   constructor(options: BudgetOptions) {
     this.#options = options
@@ -46,17 +51,31 @@ export class Budget {
     return Math.max(smallestStep, Math.min(largestStep, Math.floor(this.#options.maxBytes / 64)))
   }
 
-  /** Takes room, evicting for it if need be. `undefined`: it cannot fit. */
-  async reserve(bytes: number): Promise<Reservation | undefined> {
-    if (!(await this.#take(bytes))) return undefined
-    return new Reservation(bytes, {
-      take: more => this.#take(more),
+  /**
+   * Takes room, evicting for the first step of it if need be. `undefined`: it cannot fit. `vouched` (default true): somebody else than who sends the
+   * bytes says that there are so many, so the rest is kept free of others; else it is there as long as nobody takes it.
+   */
+  async reserve(
+    bytes: number,
+    { vouched = true }: { readonly vouched?: boolean } = {},
+  ): Promise<Reservation | undefined> {
+    const first = Math.min(bytes, announcedStep)
+    const later = bytes - first
+    const promised = vouched ? later : 0
+    if (!(await this.#take(first, { later, promised }))) return undefined
+    return new Reservation(first, {
+      later,
+      promised,
+      take: (more, kept) => this.#take(more, { promised: -kept }),
       wrote: written => {
         this.#unwritten -= written
       },
       release: (reserved, unwritten) => {
         this.#reserved -= reserved
         this.#unwritten -= unwritten
+      },
+      forgo: kept => {
+        this.#promised -= kept
       },
       step: this.step,
     })
@@ -69,16 +88,22 @@ export class Budget {
     })
   }
 
-  #take(bytes: number): Promise<boolean> {
+  /** `later`: must fit too, without being taken. `promised`: by how much the promises change when it is taken. */
+  #take(
+    bytes: number,
+    { later = 0, promised }: { readonly later?: number; readonly promised: number },
+  ): Promise<boolean> {
     return this.#turns.run('budget', async () => {
       const writable = await this.#options.writable()
-      const shortOfDisk = writable === undefined ? 0 : this.#unwritten + bytes - writable
+      const shortOfDisk = writable === undefined ? Number.NEGATIVE_INFINITY : this.#unwritten + bytes - writable
       // Nothing is evicted for what cannot fit in the end.
       const evictable = this.#options.published() - this.#options.inUse()
-      if (Math.max(shortOfDisk, this.#shortOfBudget(bytes)) > evictable) return false
+      const inTheEnd = this.#promised + Math.min(0, promised) + later
+      if (Math.max(shortOfDisk, this.#shortOfBudget(bytes)) + inTheEnd > Math.max(0, evictable)) return false
       if (!(await this.#makeRoom(bytes, shortOfDisk))) return false
       this.#reserved += bytes
       this.#unwritten += bytes
+      this.#promised += promised
       return true
     })
   }
@@ -102,9 +127,16 @@ export class Budget {
 }
 
 type Account = {
-  readonly take: (bytes: number) => Promise<boolean>
+  /** Expected beyond what is taken at first. */
+  readonly later: number
+  /** The part of that which nobody else may take. */
+  readonly promised: number
+  /** `kept`: so much of it was promised. */
+  readonly take: (bytes: number, kept: number) => Promise<boolean>
   readonly wrote: (bytes: number) => void
   readonly release: (reserved: number, unwritten: number) => void
+  /** Others may take what was promised. */
+  readonly forgo: (kept: number) => void
   readonly step: number
 }
 
@@ -112,19 +144,24 @@ type Account = {
 export class Reservation {
   readonly #account: Account
   #bytes: number
+  #later: number
+  #promised: number
   #written = 0
   #released = false
 
   constructor(bytes: number, account: Account) {
     this.#bytes = bytes
     this.#account = account
+    this.#later = account.later
+    this.#promised = account.promised
   }
 
   /** Makes it at least `bytes` big, a step more where there is room. False: there is none. */
   async growTo(bytes: number): Promise<boolean> {
     if (bytes <= this.#bytes) return true
     const needed = bytes - this.#bytes
-    return (await this.#grow(Math.max(needed, this.#account.step))) || (await this.#grow(needed))
+    const step = this.#later > 0 ? Math.min(this.#later, announcedStep) : this.#account.step
+    return (await this.#grow(Math.max(needed, step))) || (await this.#grow(needed))
   }
 
   /** The file is `size` bytes long now. */
@@ -138,15 +175,20 @@ export class Reservation {
     if (this.#released) return
     this.#released = true
     this.#account.release(this.#bytes, this.#bytes - this.#written)
+    this.#account.forgo(this.#promised)
   }
 
   async #grow(bytes: number): Promise<boolean> {
-    if (!(await this.#account.take(bytes))) return false
-    if (this.#released) {
-      this.#account.release(bytes, bytes)
-      return false
-    }
-    this.#bytes += bytes
-    return true
+    // Not told of twice, should it be released meanwhile.
+    const kept = Math.min(this.#promised, bytes)
+    this.#promised -= kept
+    const isTaken = await this.#account.take(bytes, kept)
+    if (isTaken && this.#released) this.#account.release(bytes, bytes)
+    else if (isTaken) {
+      this.#bytes += bytes
+      this.#later = Math.max(0, this.#later - bytes)
+    } else if (this.#released) this.#account.forgo(kept)
+    else this.#promised += kept
+    return isTaken && !this.#released
   }
 }

@@ -43,6 +43,8 @@ export const defaultRecordTtlMs = 30 * day
 const firstAnswerMs = 2000
 /** The answer of last resort for tags/list; beyond this the tags that were put first are left out. */
 const maxTagNames = 10_000
+/** Commands in flight for one manifest. Images have a hundred layers at most. */
+const linksAtOnce = 128
 /** Larger lists are not worth a slow Redis. */
 const maxDocumentBytes = 1024 * 1024
 
@@ -138,23 +140,10 @@ class RedisMetadata implements RedisMetadataStore {
     return this.#get(this.#parts.keys.link(upstream, repository, digest), decodeLink)
   }
 
+  /** Some at a time: of thousands at once, the last would have no answer in time, which looks as if Redis were away (T-42). */
   async putLinks(upstream: string, repository: string, digests: readonly Digest[], link: Link): Promise<void> {
-    await Promise.all(
-      digests.map(async digest => {
-        const key = this.#parts.keys.link(upstream, repository, digest)
-        if (link === 'named')
-          // A confirmed link stays what it is.
-          return this.#write([key], commands => commands.set(key, link, 'PX', this.#ttlMs, 'NX'))
-        const confirmed = this.#parts.keys.confirmedAt(upstream, digest)
-        await this.#write([key, confirmed], commands =>
-          Promise.all([
-            commands.set(key, link, 'PX', this.#ttlMs),
-            commands.sadd(confirmed, repository),
-            commands.pexpire(confirmed, this.#ttlMs),
-          ]),
-        )
-      }),
-    )
+    for (let at = 0; at < digests.length; at += linksAtOnce)
+      await this.#putLinks(upstream, repository, digests.slice(at, at + linksAtOnce), link)
   }
 
   async deleteLink(upstream: string, repository: string, digest: Digest): Promise<void> {
@@ -192,6 +181,29 @@ class RedisMetadata implements RedisMetadataStore {
 
   get #ttlMs(): number {
     return this.#parts.ttlMs
+  }
+
+  async #putLinks(upstream: string, repository: string, digests: readonly Digest[], link: Link): Promise<void> {
+    if (link === 'named') {
+      const keys = digests.map(digest => this.#parts.keys.link(upstream, repository, digest))
+      // A confirmed link stays what it is.
+      const put = (commands: RedisCommander) =>
+        Promise.all(keys.map(key => commands.set(key, link, 'PX', this.#ttlMs, 'NX')))
+      return this.#write([], put)
+    }
+    await Promise.all(
+      digests.map(async digest => {
+        const key = this.#parts.keys.link(upstream, repository, digest)
+        const confirmed = this.#parts.keys.confirmedAt(upstream, digest)
+        await this.#write([key, confirmed], commands =>
+          Promise.all([
+            commands.set(key, link, 'PX', this.#ttlMs),
+            commands.sadd(confirmed, repository),
+            commands.pexpire(confirmed, this.#ttlMs),
+          ]),
+        )
+      }),
+    )
   }
 
   /** What `decode` makes of the value; one it cannot read is deleted (F-64). */

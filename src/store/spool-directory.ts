@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { StorageFull, type Budget, type Reservation } from './budget.ts'
 import { openDescriptor, type Descriptor } from './descriptor.ts'
 import { codeOf } from './system-error.ts'
-import type { Spool, SpoolFile } from './stores.ts'
+import type { Spool, SpoolFile, SpoolOptions } from './stores.ts'
 
 export type SpoolDirectoryOptions = {
   readonly path: string
@@ -24,9 +24,9 @@ export class SpoolDirectory implements Spool {
   }
 
   /** Also `undefined` when the directory cannot be written, which is reported: the pull goes on without the cache. */
-  async create(expectedBytes: number | undefined): Promise<SpoolFile | undefined> {
+  async create(expectedBytes: number | undefined, options?: SpoolOptions): Promise<SpoolFile | undefined> {
     const { budget, failed } = this.#options
-    const reservation = await budget.reserve(expectedBytes ?? budget.step)
+    const reservation = await budget.reserve(expectedBytes ?? budget.step, options)
     if (reservation === undefined) return undefined
     try {
       return await this.#createFile(reservation)

@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises'
 import type { Digest } from '../oci/digest.ts'
 import type { Budget } from './budget.ts'
 import type { DocumentTable } from './document-table.ts'
@@ -16,6 +17,9 @@ export type SqliteMetadataOptions = {
   readonly pruning: Pruning
   readonly failed: (operation: string, error: unknown) => void
 }
+
+/** Some milliseconds. Images have a hundred layers at most. */
+const linksAtOnce = 256
 
 /**
  * Records in SQLite. A read that fails is reported and is a miss; a write that fails rejects.
@@ -68,12 +72,18 @@ export class SqliteMetadata implements MetadataStore {
     return this.#read('getLink', () => this.#options.links.get(upstream, repository, digest), undefined)
   }
 
-  /** While there are far too many links, new ones are not kept: each may cost a request upstream later. */
+  /**
+   * While there are far too many links, new ones are not kept: each may cost a request upstream later. Some at a time, because everybody else waits
+   * meanwhile, and a manifest may name thousands (T-42).
+   */
   async putLinks(upstream: string, repository: string, digests: readonly Digest[], link: Link): Promise<void> {
     const { links, pruning } = this.#options
-    if (!pruning.hasRoom()) return
-    links.put(upstream, repository, digests, link)
-    pruning.check()
+    for (let at = 0; at < digests.length; at += linksAtOnce) {
+      if (at > 0) await turn()
+      if (!pruning.hasRoom()) return
+      links.put(upstream, repository, digests.slice(at, at + linksAtOnce), link)
+      pruning.check()
+    }
   }
 
   async deleteLink(upstream: string, repository: string, digest: Digest): Promise<void> {

@@ -29,11 +29,14 @@ export interface OpenBlob extends RandomAccess {
 /** Where bytes wait until they are verified. Names are random, nothing here survives a start. */
 export interface Spool {
   /**
-   * Asks for room, evicting the least recently used blobs. `undefined`: there is no room for that many bytes; stream without caching.
-   * Unknown size: reserve as the bytes come by `SpoolFile.grow`.
+   * Asks for room. `undefined`: that many bytes cannot fit; stream without caching. The least recently used blobs go as the bytes come, not on the word
+   * of who announces them (T-47). Unknown size: room is found as the bytes come.
    */
-  create(expectedBytes: number | undefined): Promise<SpoolFile | undefined>
+  create(expectedBytes: number | undefined, options?: SpoolOptions): Promise<SpoolFile | undefined>
 }
+
+/** `vouched` (default true): not only who sends the bytes says how many they are, so the room for all of them is kept from the start. */
+export type SpoolOptions = { readonly vouched?: boolean }
 
 export interface SpoolFile extends RandomAccess {
   /** Where it lies; `BlobStore.publish` renames it. */

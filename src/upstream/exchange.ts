@@ -17,7 +17,11 @@ export type ExchangeRequest = {
 }
 
 /** The end of a chain of redirects. `redirected`: it is not the registry that answered. */
-export type ExchangeAnswer = TransportAnswer & { readonly redirected: boolean }
+export type ExchangeAnswer = TransportAnswer & {
+  readonly redirected: boolean
+  /** Redirects that were followed, other origins or not. */
+  readonly hops: number
+}
 
 type ExchangeOptions = {
   readonly upstream: string
@@ -26,6 +30,8 @@ type ExchangeOptions = {
   readonly transport: Transport
   readonly authorization: Authorization
   readonly foreign: () => Trust
+  /** The `traceparent` that the registry is told; undefined: none. */
+  readonly traceparent?: (() => string | undefined) | undefined
 }
 
 /** Asks one registry URL: answers its challenge once, follows its redirects, and goes back to it once when what it pointed at fails. */
@@ -84,9 +90,9 @@ export class Exchange {
     let isAway = false
     for (let hops = 0; hops <= maxHops; hops++) {
       // Whatever has once left the registry's origin gets no credentials any more, even when it comes back (P-88, T-8).
-      const headers = isAway || authorization === undefined ? request.headers : { ...request.headers, authorization }
+      const headers = isAway ? request.headers : this.#own(request.headers, authorization)
       const answer = await this.#sent(transport, { ...request, url, trust, headers }, isAway)
-      if (!isRedirect(answer.status)) return { ...answer, redirected: isAway }
+      if (!isRedirect(answer.status)) return { ...answer, redirected: isAway, hops }
       discard(answer, request.onDiscarded)
       const location = headerOf(answer, 'location')
       const next = nextHop({ upstream, from: url, location, registry, redirectHosts, foreign: foreign() })
@@ -95,6 +101,17 @@ export class Exchange {
       isAway ||= url.origin !== registry.origin
     }
     throw new UpstreamError('invalid', upstream, 'too_many_redirects', `upstream redirects more than ${maxHops} times`)
+  }
+
+  /** What the registry itself is told beside. */
+  #own(headers: OutgoingHeaders, authorization: string | undefined): OutgoingHeaders {
+    const traceparent = this.#options.traceparent?.()
+    if (authorization === undefined && traceparent === undefined) return headers
+    return {
+      ...headers,
+      ...(authorization !== undefined && { authorization }),
+      ...(traceparent !== undefined && { traceparent }),
+    }
   }
 
   async #sent(

@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache'
 import { Pool } from 'undici'
 import type { Clock } from '../clock.ts'
 import type { Digest } from '../oci/digest.ts'
+import { noTracer, type Tracer } from '../tracing/tracer.ts'
 import { classOfHost } from './addresses.ts'
 import { matchingRange } from './content-range.ts'
 import { transportError } from './failure.ts'
@@ -43,6 +44,8 @@ export type PeerOptions = {
   readonly secret: ReplicaSecret
   readonly clock: Clock
   readonly timeouts?: PeerTimeouts
+  /** The other replica is told the trace too. Default: nothing is traced. */
+  readonly tracer?: Tracer
   /** Told of the bytes of bodies as they arrive. */
   readonly onBytes?: (bytes: number) => void
 }
@@ -54,8 +57,11 @@ export const peerName = 'peer'
 export const fillsPath = '/internal/fills/'
 
 /** A client of one other replica. Throws for a URL that no replica can have. */
-export function createPeer({ url, secret, clock, timeouts = peerTimeouts, onBytes = ignore }: PeerOptions): Peer {
-  const pool = new Pool(originOf(url), {
+export function createPeer(options: PeerOptions): Peer {
+  const { url, secret, clock, timeouts = peerTimeouts, onBytes = ignore, tracer = noTracer } = options
+  const origin = originOf(url)
+  const { host } = new URL(origin)
+  const pool = new Pool(origin, {
     // HTTP/2's small windows make one stream slow.
     allowH2: false,
     connect: { timeout: timeouts.connectMs },
@@ -80,13 +86,20 @@ export function createPeer({ url, secret, clock, timeouts = peerTimeouts, onByte
   }
 
   const send = async (path: string, range: string, signal: AbortSignal): Promise<TransportAnswer> => {
+    const traceparent = tracer.traceparent()
     const request = { method: 'GET', path, range }
     const authorization = signRequest({ secret, request, now: Math.round(clock.now() + aheadMs) })
     try {
       const answer = await pool.request({
         method: 'GET',
         path,
-        headers: { range, authorization, 'accept-encoding': 'identity', 'user-agent': userAgent },
+        headers: {
+          range,
+          authorization,
+          'accept-encoding': 'identity',
+          'user-agent': userAgent,
+          ...(traceparent !== undefined && { traceparent }),
+        },
         signal,
         highWaterMark: 256 * 1024,
       })
@@ -102,7 +115,12 @@ export function createPeer({ url, secret, clock, timeouts = peerTimeouts, onByte
       const deadline = clock.monotonic() + timeouts.openMs
       const path = `${fillsPath}${digest}`
       for (;;) {
-        const answer = await ask(path, `bytes=${offset}-`, signal)
+        const attributes = { 'server.address': host, 'layover.reference': digest }
+        const answer = await tracer.child('peer read', attributes, async span => {
+          const got = await ask(path, `bytes=${offset}-`, signal)
+          span?.set({ 'http.response.status_code': got.status })
+          return got
+        })
         if (answer.status !== stillOpening) return blobOf(answer, offset, { signal, onBytes })
         discard(answer)
         if (clock.monotonic() >= deadline)

@@ -8,6 +8,7 @@ import { bareMediaType, manifestAccept, ociIndex } from '../oci/media-types.ts'
 import { parseWarnings } from '../oci/warning.ts'
 import { matchingRange, parseContentRange } from './content-range.ts'
 import type { ExchangeAnswer } from './exchange.ts'
+import { noTracer, type Tracer } from '../tracing/tracer.ts'
 import { Limiter } from './limiter.ts'
 import { parseRateLimit, type RateLimit } from './rate-limit.ts'
 import { withRetries } from './retry.ts'
@@ -43,6 +44,8 @@ export type UpstreamDependencies = {
   readonly lookup?: Lookup
   /** Our own name in `Via`. */
   readonly via?: string
+  /** Default: nothing is traced. `propagate`: the registry is told the trace. */
+  readonly trace?: { readonly tracer: Tracer; readonly propagate: boolean }
 }
 
 type Call = {
@@ -73,6 +76,7 @@ class RegistryClient implements Upstream {
   readonly #clock: Clock
   readonly #observer: Observer
   readonly #log: Log | undefined
+  readonly #tracer: Tracer
   readonly #transport: Transport
   readonly #sources: readonly [Source, ...Source[]]
   readonly #bodySlots: Limiter
@@ -81,7 +85,9 @@ class RegistryClient implements Upstream {
   readonly #withoutHead = new Map<string, number>()
   #rateLimit: RateLimit | undefined
 
-  constructor({ config, offline, clock, observer, log, lookup, via }: UpstreamDependencies) {
+  constructor({ config, offline, clock, observer, log, lookup, via, trace }: UpstreamDependencies) {
+    const tracer = trace?.tracer ?? noTracer
+    this.#tracer = tracer
     this.name = config.name
     this.#offline = offline
     this.#clock = clock
@@ -97,9 +103,11 @@ class RegistryClient implements Upstream {
       transport: this.#transport,
       clock,
       observer,
+      tracer,
     })
+    const traceparent = trace?.propagate === true ? () => tracer.traceparent() : undefined
     const onDiscarded = (kind: UpstreamKind, bytes: number): void => observer.upstreamBytes(config.name, kind, bytes)
-    const shared = { config, transport: this.#transport, tokens, clock, onDiscarded }
+    const shared = { config, transport: this.#transport, tokens, clock, traceparent, onDiscarded }
     this.#sources = [
       new Source({ ...shared, url: config.url, onState: state => observer.upstreamState(config.name, state) }),
       ...config.mirrors.map(url => new Source({ ...shared, url })),
@@ -253,14 +261,39 @@ class RegistryClient implements Upstream {
     if (preparing) await preparing
     const release = await this.#smallSlots.acquire({ signal: call.signal })
     try {
-      return await source.guarded(() => withRetries(async () => read(await this.#ask(source, call)), call.signal))
+      return await source.guarded(() =>
+        withRetries(async retries => read(await this.#ask(source, call, retries)), call.signal),
+      )
     } finally {
       release()
     }
   }
 
   /** One exchange, observed. Gives an answer that can be used; throws for all others. */
-  async #ask(source: Source, call: Call): Promise<ExchangeAnswer> {
+  #ask(source: Source, call: Call, retries = 0): Promise<ExchangeAnswer> {
+    if (!this.#tracer.on) return this.#askNow(source, call)
+    // The path is told by what it means, a query not at all.
+    const attributes = {
+      'http.request.method': call.method,
+      'http.request.resend_count': retries === 0 ? undefined : retries,
+      'server.address': source.url.host,
+      'layover.upstream': this.name,
+      'layover.kind': call.kind,
+      'layover.repository': call.repository,
+    }
+    return this.#tracer.child(`${call.method} ${call.kind}`, attributes, async span => {
+      try {
+        const answer = await this.#askNow(source, call)
+        span?.set({ 'http.response.status_code': answer.status, 'layover.redirects': answer.hops })
+        return answer
+      } catch (error) {
+        if (error instanceof UpstreamError) span?.set({ 'http.response.status_code': error.status })
+        throw error
+      }
+    })
+  }
+
+  async #askNow(source: Source, call: Call): Promise<ExchangeAnswer> {
     const started = this.#clock.monotonic()
     let outcome = 'cancelled'
     try {

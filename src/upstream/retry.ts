@@ -8,12 +8,12 @@ const maxRetries = 2
  * Timeouts are not repeated, because a client waits. The pause is 50–150 ms, then 100–300 ms.
  */
 export async function withRetries<Result>(
-  attempt: () => Promise<Result>,
+  attempt: (retries: number) => Promise<Result>,
   signal: AbortSignal | undefined,
 ): Promise<Result> {
   for (let retries = 0; ; retries++) {
     try {
-      return await attempt()
+      return await attempt(retries)
     } catch (error) {
       if (retries >= maxRetries || !isPassing(error)) throw error
     }

@@ -19,6 +19,7 @@ type SourceOptions = {
   readonly tokens: Tokens
   readonly clock: Clock
   readonly onState?: (state: BreakerState) => void
+  readonly traceparent?: (() => string | undefined) | undefined
   /** Told of the bytes of bodies that nobody reads. */
   readonly onDiscarded?: (kind: UpstreamKind, bytes: number) => void
 }
@@ -34,7 +35,7 @@ export class Source {
   readonly #exchange: Exchange
   readonly #onDiscarded: SourceOptions['onDiscarded']
 
-  constructor({ config, url, transport, tokens, clock, onState, onDiscarded }: SourceOptions) {
+  constructor({ config, url, transport, tokens, clock, onState, traceparent, onDiscarded }: SourceOptions) {
     this.#onDiscarded = onDiscarded
     const registry = new URL(url)
     const foreign = (): Trust => ({ kind: 'foreign', from: transport.addressClass(registry) })
@@ -65,6 +66,7 @@ export class Source {
       transport,
       authorization,
       foreign,
+      traceparent,
     })
   }
 

@@ -1,6 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
 import type { Observer } from '../log/observer.ts'
+import { noTracer, type Tracer } from '../tracing/tracer.ts'
 import { basicAuthorization, type Credential } from './credentials.ts'
 import { transportError } from './failure.ts'
 import { Limiter } from './limiter.ts'
@@ -30,6 +31,8 @@ type TokensOptions = {
   readonly transport: Transport
   readonly clock: Clock
   readonly observer: Observer
+  /** Default: nothing is traced. */
+  readonly tracer?: Tracer
 }
 
 type Kept = {
@@ -109,7 +112,7 @@ export class Tokens {
     const release = await this.#slots.acquire()
     try {
       this.#refuseFailed(request)
-      const { value, lifetimeMs } = await this.#exchange(request)
+      const { value, lifetimeMs } = await this.#traced(request)
       const now = clock.monotonic()
       this.#failed.delete(request.realm.origin)
       this.#kept.set(key, {
@@ -129,6 +132,13 @@ export class Tokens {
     } finally {
       release()
     }
+  }
+
+  #traced(request: TokenRequest): Promise<Token> {
+    const { upstream, tracer = noTracer } = this.#options
+    // Neither the scopes' query nor who asks.
+    const attributes = { 'layover.upstream': upstream, 'server.address': request.realm.host }
+    return tracer.child('token', attributes, () => this.#exchange(request))
   }
 
   #refuseFailed({ realm }: TokenRequest): void {

@@ -21,6 +21,7 @@ export type OutgoingHeaders = {
   readonly authorization?: string
   readonly range?: string
   readonly 'content-type'?: string
+  readonly traceparent?: string
 }
 
 export type TransportAnswer = {

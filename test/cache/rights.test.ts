@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { createRights, type RightsDependencies } from '../../src/cache/rights.ts'
 import { silentObserver } from '../../src/log/observer.ts'
 import { digestOf } from '../../src/oci/digest.ts'
+import { FakeClock } from '../fakes/clock.ts'
 import { linkKey, MemoryMetadata } from '../fakes/memory-metadata.ts'
 import { ScriptedUpstream } from '../fakes/scripted-upstream.ts'
 import { targetOf } from '../fakes/targets.ts'
@@ -153,5 +154,98 @@ describe('asking upstream', () => {
     await rights.confirm(secret, blob)
     expect(await rights.mayReadBlob(secret, blob)).toBe('yes')
     expect(await rights.mayReadBlob(other, blob)).toBe('ask')
+  })
+})
+
+describe('T-16: rights that age', () => {
+  const maxAgeMs = 1_000_000
+
+  /** The hub has credentials, quay has none. */
+  async function aged() {
+    const clock = new FakeClock()
+    const room = rightsRoom({ clock, maxAgeMs: name => (name === 'docker.io' ? maxAgeMs : undefined) })
+    room.hub.blobs.add(`company/secret ${blob}`)
+    await room.rights.confirm(secret, blob)
+    room.hub.calls.length = 0
+    return { ...room, clock }
+  }
+
+  it('are good for their age without a question', async () => {
+    const { rights, hub, clock } = await aged()
+    clock.advance(maxAgeMs - 1)
+    expect(await rights.mayReadBlob(secret, blob)).toBe('yes')
+    expect(rights.remembersConfirmed(secret, blob)).toBe(true)
+    expect(hub.count()).toBe(0)
+  })
+
+  it('are asked for again, once for all who wait, and are then good for the whole repository', async () => {
+    const { rights, hub, clock } = await aged()
+    const another = digestOf(Buffer.from('another layer'))
+    await rights.confirmed(secret, another)
+    clock.advance(maxAgeMs)
+    expect(rights.remembersConfirmed(secret, blob)).toBe(false)
+    const answers = await Promise.all(Array.from({ length: 5 }, () => rights.mayReadBlob(secret, blob)))
+    expect(answers).toEqual(Array(5).fill('yes'))
+    expect(await rights.mayReadBlob(secret, another)).toBe('yes')
+    expect(hub.count('blob')).toBe(1)
+    expect(rights.remembersConfirmed(secret, blob)).toBe(true)
+  })
+
+  it.each(['denied', 'notFound'] as const)('end when upstream answers %s, and stay so', async failure => {
+    const { rights, rightsOver, hub, clock, metadata } = await aged()
+    clock.advance(maxAgeMs)
+    hub.fail(failure, 'http_403')
+    expect(await rights.mayReadBlob(secret, blob)).toBe('ask')
+    expect(metadata.links.size).toBe(0)
+    expect(rights.remembersConfirmed(secret, blob)).toBe(false)
+    await expect(rights.confirm(secret, blob)).rejects.toMatchObject({ status: failure === 'denied' ? 403 : 404 })
+    expect(await rightsOver().mayReadBlob(secret, blob)).toBe('ask')
+  })
+
+  it.each([
+    ['unavailable', 'timeout'],
+    ['rateLimited', 'http_429'],
+    ['invalid', 'html'],
+    ['denied', 'bad_credentials'],
+    ['denied', 'credentials'],
+  ] as const)('stay when upstream cannot tell: %s, %s; it is left alone for a minute', async (failure, reason) => {
+    const { rights, hub, clock } = await aged()
+    clock.advance(maxAgeMs)
+    hub.fail(failure, reason)
+    expect(await rights.mayReadBlob(secret, blob)).toBe('yes')
+    expect(await rights.mayReadBlob(secret, blob)).toBe('yes')
+    expect(hub.count('blob')).toBe(1)
+    clock.advance(60_000)
+    hub.fail('denied', 'http_403')
+    expect(await rights.mayReadBlob(secret, blob)).toBe('ask')
+  })
+
+  it('are not asked for where upstream cannot be asked', async () => {
+    const { rights, rightsOver, hub, clock } = await aged()
+    clock.advance(maxAgeMs)
+    hub.state = 'open'
+    expect(await rights.mayReadBlob(secret, blob)).toBe('yes')
+    hub.state = 'closed'
+    expect(await rightsOver({ offline: true }).mayReadBlob(secret, blob)).toBe('yes')
+    expect(hub.count()).toBe(0)
+    expect(rights.isFresh(secret)).toBe(false)
+  })
+
+  it('are asked for with the first use after a start', async () => {
+    const { rightsOver, hub } = await aged()
+    const again = rightsOver()
+    expect(await again.mayReadBlob(secret, blob)).toBe('yes')
+    expect(await again.mayReadBlob(secret, blob)).toBe('yes')
+    expect(hub.count('blob')).toBe(1)
+  })
+
+  it('of upstreams without credentials do not age', async () => {
+    const { rights, quay, clock } = await aged()
+    const open = targetOf('library/alpine', 'quay.io')
+    await rights.confirmed(open, blob)
+    clock.advance(1_000 * maxAgeMs)
+    expect(await rights.mayReadBlob(open, blob)).toBe('yes')
+    expect(rights.isFresh(open)).toBe(true)
+    expect(quay.count()).toBe(0)
   })
 })

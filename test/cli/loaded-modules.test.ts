@@ -11,7 +11,7 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(cwd, { recursive: true, force: true }))
 
-/** Which of the clients of Redis and S3 a running `serve` has loaded. */
+/** Which of the clients of Redis, S3 and OpenTelemetry a running `serve` has loaded. */
 async function clientsLoadedWith(config: object): Promise<readonly string[]> {
   const list = join(cwd, 'loaded.txt')
   const recorder = `
@@ -32,11 +32,16 @@ async function clientsLoadedWith(config: object): Promise<readonly string[]> {
   expect((await fetch(`${String(running.ready['registry'])}/v2/`)).status).toBe(200)
   const loaded = readFileSync(list, 'utf8').split('\n')
   expect(loaded.some(url => url.endsWith('/src/compose/stores.ts'))).toBe(true)
-  return ['/@aws-sdk/client-s3/', '/@smithy/', '/ioredis/'].filter(part => loaded.some(url => url.includes(part)))
+  // prom-client takes the API of OpenTelemetry, which is small, for types of its own.
+  const tracing = loaded.some(url => /\/@opentelemetry\/(?!api\/)/.test(url) || url.includes('/src/tracing/otel.ts'))
+  const clients = ['/@aws-sdk/client-s3/', '/@smithy/', '/ioredis/'].filter(part =>
+    loaded.some(url => url.includes(part)),
+  )
+  return [...clients, ...(tracing ? ['OpenTelemetry'] : [])]
 }
 
 describe('what a running serve has loaded', () => {
-  it('no client of Redis or S3 where all is on this disk', async () => {
+  it('no client of Redis or S3, and nothing of OpenTelemetry, where all is on this disk', async () => {
     expect(await clientsLoadedWith({})).toEqual([])
   })
 
@@ -47,5 +52,9 @@ describe('what a running serve has loaded', () => {
       s3: { bucket: 'layover', region: 'us-east-1', endpoint: `http://127.0.0.1:${s3}`, pathStyle: true },
     })
     expect(loaded).toEqual(['/@aws-sdk/client-s3/', '/@smithy/', '/ioredis/'])
+  })
+  it('OpenTelemetry where traces are wanted', async () => {
+    const [port = 0] = await freePorts(1)
+    expect(await clientsLoadedWith({ tracing: { endpoint: `http://127.0.0.1:${port}` } })).toEqual(['OpenTelemetry'])
   })
 })

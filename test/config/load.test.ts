@@ -18,6 +18,7 @@ describe('defaults', () => {
       upstreams: [],
       prefetch: 'off',
       offline: false,
+      rights: { maxAgeMs: 86_400_000 },
       fills: {
         finishWithinBytes: 64 * 1024 ** 2,
         finishFromShare: 0.5,
@@ -27,7 +28,7 @@ describe('defaults', () => {
         maxAttempts: 5,
         earlyRanges: false,
       },
-      clients: { maxConnections: 10_000, stallMs: 60_000 },
+      clients: { maxConnections: 10_000, maxConnectionsPerAddress: 5_000, stallMs: 60_000 },
       drainMs: 300_000,
       log: { level: 'info', access: true },
     })

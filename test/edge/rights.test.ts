@@ -1,6 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
+import { FakeClock } from '../fakes/clock.ts'
 import type { FakeImage } from '../fakes/image.ts'
 import { startTestLayover, type TestLayover } from '../fakes/layover.ts'
 import { exchangeRaw, rawRequest } from '../fakes/raw-client.ts'
@@ -229,3 +230,56 @@ async function allFiles(directory: string): Promise<string> {
   const contents = await Promise.all(files.map(file => readFile(file, 'latin1')))
   return [...files, ...contents].join('\n')
 }
+
+describe('rights that were withdrawn', () => {
+  const maxAgeMs = 3_600_000
+
+  async function room() {
+    const clock = new FakeClock()
+    const credentials = { kind: 'password', username: 'ci', password: 'canary-password' } as const
+    const cache = await startTestLayover({
+      upstreams: { 'fake.test': { url: upstream.url, credentials, tagTtlMs: 60_000 } },
+      config: { rights: { maxAgeMs } },
+      clock,
+    })
+    onTestFinished(() => cache.close())
+    const image = upstream.image('secret/app', 'latest')
+    const blobs = [image.config, ...image.layers].map(({ digest }) => `/v2/secret/app/blobs/${digest}`)
+    const all = ['/v2/secret/app/manifests/latest', `/v2/secret/app/manifests/${image.digest}`, ...blobs]
+    const pull = async () => {
+      const statuses: number[] = []
+      for (const path of all) statuses.push((await get(cache, path)).status)
+      return statuses
+    }
+    expect(await pull()).toEqual(all.map(() => 200))
+    await untilStored(cache, blobs.length)
+    return { clock, cache, all, pull, asked: () => upstream.requests.length }
+  }
+
+  test('T-16: end after rights.maxAge, by tag, by digest and for blobs', async () => {
+    const { clock, all, pull } = await room()
+    upstream.revokeTokens()
+    upstream.tokens.answer = { status: 403, headers: {}, body: Buffer.from('{}') }
+    clock.advance(maxAgeMs - 30_000)
+    // The tag is old: upstream refuses, and what it last said is served.
+    expect(await pull()).toEqual(all.map(() => 200))
+    clock.advance(60_000)
+    expect(await pull()).toEqual(all.map(() => 403))
+  })
+
+  test('T-16: are good again when upstream says so, with one question for the repository', async () => {
+    const { clock, all, pull, asked } = await room()
+    clock.advance(maxAgeMs)
+    const before = asked()
+    // The tag is asked for anyway, and its answer counts for the rest.
+    expect(await pull()).toEqual(all.map(() => 200))
+    expect(asked() - before).toBeLessThanOrEqual(2)
+  })
+
+  test('T-16: stay while upstream is away', async () => {
+    const { clock, all, pull } = await room()
+    await upstream.stop()
+    clock.advance(2 * maxAgeMs)
+    expect(await pull()).toEqual(all.map(() => 200))
+  })
+})

@@ -59,6 +59,13 @@ test.each(['<', '"', "'", '`', '\\', '>'])('T-10: a password with %s in a URL is
   expect(shown).toContain('registry.example.com')
 })
 
+/** Objects of the same 60 keys, in an order of its own each. */
+function shuffled(count: number): string {
+  const object = (step: number): string =>
+    `{${Array.from({ length: 60 }, (_, index) => `"a${(index * (1 + (step % 60))) % 61}${index > 30 ? step : ''}":1`).join(',')}}`
+  return Array.from({ length: count }, (_, step) => object(step)).join(',')
+}
+
 describe('T-42: four megabytes made of next to nothing', () => {
   const type = 'application/vnd.oci.image.manifest.v1+json'
   const image = (more: string): Buffer => Buffer.from(`{"schemaVersion":2,"config":{},${more}}`)
@@ -70,9 +77,37 @@ describe('T-42: four megabytes made of next to nothing', () => {
     expect(() => readManifest(bytes, type)).toThrow(ManifestRefused)
   })
 
-  test('annotations are read up to a number that makes sense', () => {
-    const keys = Array.from({ length: 300_000 }, (_, index) => `"k${index}":""`)
-    const { annotations } = readManifest(image(`"layers":[],"annotations":{${keys.join(',')}}`), type)
-    expect(annotations?.size).toBe(4096)
+  const keys = (count: number, value: string): string =>
+    Array.from({ length: count }, (_, index) => `"k${index}":${value}`).join(',')
+
+  test.each([
+    ['annotations', image(`"layers":[],"annotations":{${keys(300_000, '""')}}`)],
+    ['objects with keys in ever other orders', image(`"layers":[],"x":[${shuffled(4_000)}]`)],
+    ['keys', image(`"layers":[],"x":[${`{${keys(100, '1')}},`.repeat(3_000)}1]`)],
+    [
+      'short texts',
+      image(`"layers":[],"x":[${Array.from({ length: 300_000 }, (_, index) => `"${index}"`).join(',')}]`),
+    ],
+  ])('%s, which take long to build, are refused', (_, bytes) => {
+    expect(bytes.length).toBeLessThan(4 * 1024 * 1024)
+    expect(() => readManifest(bytes, type)).toThrow('more keys, strings or objects than any manifest')
+  })
+
+  test('what is only large is accepted: 24,000 layers, 4,000 platforms with annotations, 8,000 annotations', () => {
+    const hex = (index: number): string => index.toString(16).padStart(64, '0')
+    const layer = (index: number) => ({
+      mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip',
+      digest: `sha256:${hex(index)}`,
+      size: index,
+    })
+    const layers = Array.from({ length: 24_000 }, (_, index) => layer(index))
+    expect(readManifest(image(`"layers":${JSON.stringify(layers)}`), type)).toMatchObject({ truncated: true })
+    const platform = { architecture: 'amd64', os: 'linux', variant: 'v8', 'os.version': '10.0' }
+    const annotations = { 'vnd.docker.reference.type': 'attestation-manifest', 'vnd.docker.reference.digest': hex(1) }
+    const manifests = Array.from({ length: 4_000 }, (_, index) => ({ ...layer(index), platform, annotations }))
+    expect(
+      readManifest(Buffer.from(JSON.stringify({ schemaVersion: 2, manifests })), undefined).manifests,
+    ).toHaveLength(4_000)
+    expect(readManifest(image(`"layers":[],"annotations":{${keys(8_000, '"v"')}}`), type).annotations?.size).toBe(4096)
   })
 })

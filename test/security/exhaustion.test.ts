@@ -1,7 +1,8 @@
-import { connect } from 'node:net'
+import { createServer } from 'node:http'
+import { type AddressInfo, connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { eventually, get } from '../edge/pulling.ts'
+import { eventually, get, openStream, untilStored } from '../edge/pulling.ts'
 import { FakeClock } from '../fakes/clock.ts'
 import { ociManifestType } from '../fakes/image.ts'
 import { rawRequest } from '../fakes/raw-client.ts'
@@ -144,5 +145,33 @@ describe('fetching ahead', () => {
     expect(registry.count({ path: /blobs/ })).toBe(2)
     await cache.close()
     await good.stop()
+  })
+})
+
+describe('an upstream that announces more than it sends', () => {
+  test('T-47: what is cached stays', async () => {
+    const announced = 127 * 1024 * 1024
+    const liar = createServer((_req, res) => res.writeHead(200, { 'content-length': announced }).flushHeaders())
+    await new Promise<void>(resolve => liar.listen(0, '127.0.0.1', resolve))
+    const url = `http://127.0.0.1:${(liar.address() as AddressInfo).port}`
+    const cache = await startTestLayover({
+      upstreams: { 'fake.test': registry, 'liar.test': { url, idleTimeoutMs: 30_000 } },
+      config: { storage: { maxBytes: 128 * 1024 * 1024 } },
+    })
+    const cached = Array.from({ length: 8 }, (_, index) =>
+      registry.addBlobTo('team/app', Buffer.alloc(1024 * 1024, index + 1)),
+    )
+    for (const digest of cached) await get(cache, `/v2/team/app/blobs/${digest}`)
+    await untilStored(cache, 8)
+    const client = await openStream(cache, `/v2/liar.test/team/app/blobs/sha256:${'a'.repeat(64)}`)
+    expect(client.response.headers['content-length']).toBe(String(announced))
+    const storage = async () =>
+      ((await (await fetch(`${cache.adminUrl}/status`)).json()) as { storage: Record<string, number> }).storage
+    await eventually(async () => ((await storage())['reservedBytes'] === 64 * 1024 * 1024 ? true : undefined))
+    expect((await storage())['blobs']).toBe(8)
+    client.leave()
+    await cache.close()
+    liar.closeAllConnections()
+    await new Promise(resolve => liar.close(resolve))
   })
 })

@@ -204,6 +204,86 @@ describe('the budget', () => {
   })
 })
 
+describe('T-47: a size that is only announced', () => {
+  const gib = 1024 * mib
+
+  /** A budget over numbers alone: 10 GiB, of which `published` are in use by blobs of 10 MiB each, all of which can go. */
+  function numbers(published: number) {
+    const state = { published, evicted: 0 }
+    const budget = new Budget({
+      maxBytes: 10 * gib,
+      published: () => state.published,
+      inUse: () => 0,
+      evict: async wanted => {
+        const freed = Math.min(state.published, Math.ceil(wanted / (10 * mib)) * 10 * mib)
+        state.published -= freed
+        state.evicted += freed
+        return freed
+      },
+      writable: async () => undefined,
+    })
+    return { budget, state }
+  }
+
+  it('takes a step from the cache, and the rest as the bytes come', async () => {
+    const { budget, state } = numbers(10 * gib)
+    const reservation = await budget.reserve(9 * gib, { vouched: false })
+    expect(state.evicted).toBe(70 * mib)
+    for (let at = mib; at <= gib; at += mib) expect(await reservation?.growTo(at)).toBe(true)
+    expect(budget.reservedBytes).toBe(gib)
+    expect(state.evicted).toBeLessThan(gib + 70 * mib)
+    expect(await reservation?.growTo(9 * gib)).toBe(true)
+    expect(budget.reservedBytes).toBe(9 * gib)
+    reservation?.release()
+    expect(budget.reservedBytes).toBe(0)
+  })
+
+  it('by many at once costs a step each, and by one after the other no more than by one', async () => {
+    const { budget, state } = numbers(10 * gib)
+    for (let lies = 0; lies < 100; lies++) (await budget.reserve(9 * gib, { vouched: false }))?.release()
+    expect(state.evicted).toBe(70 * mib)
+    const held = await Promise.all(Array.from({ length: 10 }, () => budget.reserve(9 * gib, { vouched: false })))
+    expect(held.every(reservation => reservation !== undefined)).toBe(true)
+    expect(state.evicted).toBeLessThanOrEqual(650 * mib)
+    for (const reservation of held) reservation?.release()
+  })
+
+  it('evicts nothing where it cannot fit at all', async () => {
+    const { budget, state } = numbers(10 * gib)
+    expect(await budget.reserve(11 * gib, { vouched: false })).toBeUndefined()
+    expect(state.evicted).toBe(0)
+  })
+
+  it('is kept for whom a manifest vouches, and refuses who comes too late before a byte is downloaded', async () => {
+    const { budget, state } = numbers(10 * gib)
+    const first = await budget.reserve(6 * gib)
+    expect(await budget.reserve(6 * gib)).toBeUndefined()
+    // Nobody vouches for this one: it takes what is there and gets no further than that.
+    expect(await budget.reserve(6 * gib, { vouched: false })).toBeUndefined()
+    const small = await budget.reserve(4 * gib)
+    expect(small).toBeDefined()
+    expect(state.evicted).toBe(130 * mib)
+    expect(await first?.growTo(6 * gib)).toBe(true)
+    expect(await small?.growTo(4 * gib)).toBe(true)
+    expect(await small?.growTo(4 * gib + 1)).toBe(false)
+    first?.release()
+    small?.release()
+    const whole = await budget.reserve(10 * gib)
+    expect(whole).toBeDefined()
+    whole?.release()
+  })
+
+  it('gives back what was promised when the download ends in the middle of taking more', async () => {
+    const { budget } = numbers(0)
+    const reservation = await budget.reserve(10 * gib)
+    const growing = reservation?.growTo(2 * gib)
+    reservation?.release()
+    expect(await growing).toBe(false)
+    expect(budget.reservedBytes).toBe(0)
+    expect(await budget.reserve(10 * gib)).toBeDefined()
+  })
+})
+
 describe('F-34: a full disk', () => {
   it('rejects a write with what the system says', async () => {
     const full = new Descriptor(openSync('/dev/full', 'r+'))

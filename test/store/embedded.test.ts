@@ -29,6 +29,23 @@ const pathOf = (dataDir: string, digest: Digest): string =>
 
 const closedWithout = (dataDir: string, name: string): void => rmSync(join(dataDir, name), { force: true })
 
+describe('thousands of links', () => {
+  it('T-42: are put some at a time, and others have their turn in between', async () => {
+    const { metadata } = await opened()
+    const digests = Array.from({ length: 4096 }, (_, index) => digestOf(content(index, 8)))
+    let turns = 0
+    let running = true
+    const count = (): void => {
+      turns++
+      if (running) setImmediate(count)
+    }
+    setImmediate(count)
+    await metadata.putLinks('docker.io', 'library/bomb', digests, 'named')
+    running = false
+    expect(turns).toBeGreaterThan(8)
+  })
+})
+
 describe('a restart', () => {
   it('keeps blobs, manifests, tags, links, documents and the counters', async () => {
     const first = await opened()

@@ -116,6 +116,15 @@ export function describeMetadataStore(name: string, open: () => Promise<Metadata
       await metadata.putLinks(upstream, repository, [], 'confirmed')
     })
 
+    it('T-42: takes thousands of links at once', async () => {
+      const metadata = await fresh()
+      const digests = Array.from({ length: 4096 }, (_, index) => digestOf(Buffer.from(`layer ${index}`)))
+      await metadata.putLinks(upstream, repository, digests, 'named')
+      const some = digests.filter((_, index) => index % 255 === 0 || index === 4095)
+      const links = await Promise.all(some.map(digest => metadata.getLink(upstream, repository, digest)))
+      expect(new Set(links)).toEqual(new Set(['named']))
+    })
+
     it('tells whether any repository of an upstream is confirmed to hold a digest', async () => {
       const metadata = await fresh()
       await metadata.putLinks(upstream, repository, [manifest.digest], 'named')
