@@ -69,5 +69,10 @@ export function bytesText(bytes: number): string {
   return `${power === 0 ? bytes : (bytes / 1024 ** power).toFixed(2)} ${units[power]}`
 }
 
-const moneyText = (amount: number, currency: string): string => `${amount.toFixed(2)} ${currency}`
+/** `4.50 USD`; what is less than ten cents with four decimals, so that little is not nothing. */
+export function moneyText(amount: number, currency: string): string {
+  const isSmall = amount !== 0 && Math.abs(amount) < 0.1
+  return `${amount.toFixed(isSmall ? 4 : 2)} ${currency}`
+}
+
 const day = (at: number): string => new Date(at).toISOString().slice(0, 16).replace('T', ' ')

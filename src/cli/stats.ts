@@ -76,12 +76,19 @@ function textOf(url: URL): Promise<string> {
       })
       response.on('error', reject)
       response.on('end', () => {
-        if (response.statusCode === 200) resolve(Buffer.concat(chunks).toString('utf8'))
-        else reject(response.statusCode === 404 ? new NotLayover() : new Error(`it answered ${response.statusCode}`))
+        const text = Buffer.concat(chunks).toString('utf8')
+        if (response.statusCode === 200) resolve(text)
+        else reject(response.statusCode === 404 ? new NotLayover() : refusal(response.statusCode, text))
       })
     })
     request.on('error', reject)
   })
+}
+
+/** With what it says of it, which is in the words of this program or another. */
+function refusal(status: number | undefined, text: string): Error {
+  const [, said] = /"error": ?"([^"\\]{1,200})"/.exec(text) ?? []
+  return new Error(said ?? `it answered ${status}`)
 }
 
 /** Something else listens there. */

@@ -8,9 +8,9 @@ import { type EmbeddedStores, openEmbeddedStores } from '../store/embedded.ts'
 import type { Leases } from '../store/leases.ts'
 import { LocalLeases } from '../store/local-leases.ts'
 import type { Questions } from '../store/questions.ts'
+import { collectLessOften } from './memory.ts'
 import { PassingBlobs } from '../store/passing-blobs.ts'
 import type { RedisState } from '../store/redis-connection.ts'
-import type { BlobPages } from '../store/s3-backlog.ts'
 import type { S3SharedBlobs } from '../store/s3-blobs.ts'
 import type { BlobLinks, BlobStore, MetadataStore, SharedBlobs, Spool, StorageUsage } from '../store/stores.ts'
 import type { Totals } from '../store/totals.ts'
@@ -50,6 +50,7 @@ export type Stores = {
 /** Rejects when the data directory cannot be used. A Redis or a bucket that is away is a matter of the pulls, not of the start (F-55, F-59). */
 export async function openStores(options: StoresOptions): Promise<Stores> {
   const { config, clock, observer, log } = options
+  if (config.s3 || config.redis) collectLessOften()
   let bucket: S3SharedBlobs | undefined
   const embedded = await openEmbeddedStores({
     dataDir: config.dataDir,
@@ -66,8 +67,15 @@ export async function openStores(options: StoresOptions): Promise<Stores> {
     if (config.s3) {
       const { openS3Blobs } = await importBucket()
       const queueDir = join(config.dataDir, 'uploads')
-      const existing: BlobPages = (after, limit) => embedded.page(after, limit)
-      bucket = await openS3Blobs({ config: config.s3, local: embedded.blobs, existing, queueDir, clock, observer, log })
+      bucket = await openS3Blobs({
+        config: config.s3,
+        local: embedded.blobs,
+        existing: embedded,
+        queueDir,
+        clock,
+        observer,
+        log,
+      })
       closing.push(() => bucket?.close())
     }
     const { metadata, leases, questions, totals, state, catalog } = config.redis
@@ -157,7 +165,7 @@ async function openRedis(
   return {
     metadata: tracedCalls<MetadataStore>(tracer, metadata, 'redis', recordCalls),
     leases: tracedCalls<Leases>(tracer, leases, 'redis', ['acquire']),
-    questions,
+    questions: tracedCalls<Questions>(tracer, questions, 'redis', ['take']),
     totals,
     catalog,
     state: () => connection.state(),

@@ -82,7 +82,13 @@ export function createAdmin({
     const since = asked === undefined ? undefined : Date.parse(asked)
     if (since !== undefined && !Number.isFinite(since))
       return c.json({ error: 'since is a time such as 2026-11-01 or 2026-11-01T16:00:00Z' }, 400)
-    return c.body(`${JSON.stringify(await savings?.(since), null, 2)}\n`, 200, json)
+    try {
+      return c.body(`${JSON.stringify(await savings?.(since), null, 2)}\n`, 200, json)
+    } catch (error) {
+      // What is away is Redis, most likely, and only for a while.
+      if (error instanceof Error) onError?.(error)
+      return c.json({ error: 'the figures of this period cannot be read now' }, 503)
+    }
   })
 
   app.notFound(c => c.json({ error: 'no such page', pages: Object.keys(pages) }, 404))

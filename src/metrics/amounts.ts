@@ -1,3 +1,5 @@
+import { LRUCache } from 'lru-cache'
+
 /**
  * The figures that outlive the process, by name. Per upstream, with its name after a space; the others are of the whole cache.
  * - `served`, `fetched`: body bytes, as in `layover_served_bytes_total` and `layover_upstream_bytes_total`
@@ -19,11 +21,20 @@ export type Amounts = ReadonlyMap<string, number>
 
 export const nameOf = (amount: UpstreamAmount, upstream: string): string => `${amount} ${upstream}`
 
+type Parts = { readonly amount: UpstreamAmount; readonly upstream: string }
+
+/** The same few names stand under every month. Bounded, because totals in Redis may hold anything. */
+const partsByName = new LRUCache<string, Parts | 'none'>({ max: 4096 })
+
 /** The parts of a name; undefined: it is not one of an upstream. */
-export function partsOf(name: string): { readonly amount: UpstreamAmount; readonly upstream: string } | undefined {
+export function partsOf(name: string): Parts | undefined {
+  const known = partsByName.get(name)
+  if (known !== undefined) return known === 'none' ? undefined : known
   const space = name.indexOf(' ')
   const amount = upstreamAmounts.find(each => each === name.slice(0, space))
-  return amount === undefined ? undefined : { amount, upstream: name.slice(space + 1) }
+  const parts = amount === undefined ? undefined : { amount, upstream: name.slice(space + 1) }
+  partsByName.set(name, parts ?? 'none')
+  return parts
 }
 
 /** Where hours are counted from: small numbers keep their digits. */

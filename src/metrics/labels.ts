@@ -125,6 +125,7 @@ const rareReasons = [
   'encoded',
   'exists',
   'gone',
+  'hedged',
   'html',
   'idle',
   'invalid',

@@ -33,6 +33,10 @@ export class Ledger {
   #pending: TotalsBatch | undefined
   #number = 0
   #stored: TotalsRead = { began: undefined, entries: [] }
+  /** Added up once for each look at the store: months are many after some years, and a scrape wants sums. */
+  #sums:
+    | { readonly of: TotalsRead; readonly month: string; readonly all: Amounts; readonly current: Amounts }
+    | undefined
   #leads = false
   #isFailing = false
   readonly #began: number
@@ -52,6 +56,17 @@ export class Ledger {
   /** By month: what the store last said, and what is not in it yet. */
   months(): TotalsRead {
     return { began: this.#stored.began, entries: this.#withNew('months', this.#stored.entries) }
+  }
+
+  /** All months together, by name. */
+  lifetime(): Amounts {
+    return this.#plusNew(this.#storedSums().all, () => true)
+  }
+
+  /** The month that runs, by name. */
+  thisMonth(): Amounts {
+    const { month, current } = this.#storedSums()
+    return this.#plusNew(current, at => periodsOf(at).months === month)
   }
 
   /** By hour or by day, from the period on that holds `since`. Rejects when the store cannot tell. */
@@ -106,10 +121,34 @@ export class Ledger {
     return { number: ++this.#number, began: this.#began, at: this.#options.clock.now(), amounts }
   }
 
+  #storedSums() {
+    const month = periodsOf(this.#options.clock.now()).months
+    if (this.#sums?.of === this.#stored && this.#sums.month === month) return this.#sums
+    const { entries } = this.#stored
+    const current = entries.filter(({ period }) => period === month)
+    return (this.#sums = { of: this.#stored, month, all: sumsOf(entries), current: sumsOf(current) })
+  }
+
+  #plusNew(stored: Amounts, counts: (at: number) => boolean): Amounts {
+    const sums = new Map(stored)
+    const add = (amounts: Amounts): void => {
+      for (const [name, amount] of amounts) sums.set(name, (sums.get(name) ?? 0) + amount)
+    }
+    if (this.#pending && counts(this.#pending.at)) add(this.#pending.amounts)
+    add(grown(this.#counted, this.#options.read()))
+    return sums
+  }
+
   #withNew(span: Span, entries: readonly TotalsEntry[]): readonly TotalsEntry[] {
     const now = { at: this.#options.clock.now(), amounts: grown(this.#counted, this.#options.read()) }
     return withBatch(span, this.#pending ? withBatch(span, entries, this.#pending) : entries, now)
   }
+}
+
+function sumsOf(entries: readonly TotalsEntry[]): Amounts {
+  const sums = new Map<string, number>()
+  for (const { name, amount } of entries) sums.set(name, (sums.get(name) ?? 0) + amount)
+  return sums
 }
 
 function grown(before: Amounts, now: Amounts): Amounts {

@@ -1,10 +1,10 @@
 import type { Clock } from '../clock.ts'
 import type { LinkPrice, PricingConfig } from '../config/config.ts'
 import { startOf, type Totals } from '../store/totals.ts'
-import { type Amounts, nameOf } from './amounts.ts'
+import { type Amounts, nameOf, type UpstreamAmount } from './amounts.ts'
 import { Ledger } from './ledger.ts'
 import { marginalPrice } from './prices.ts'
-import { type SavingsReport, type SavingsStats, savingsOf } from './savings.ts'
+import { type SavingsStats, savingsOf, type UpstreamSavings } from './savings.ts'
 
 export type MeterOptions = {
   readonly totals: Totals
@@ -32,7 +32,9 @@ export type MeterReading = {
   }[]
   /** By cause; without prices there are none. */
   readonly costs: Readonly<Record<CostCause, number>> | undefined
-  readonly lifetime: Pick<SavingsReport, 'upstreams'>
+  readonly lifetime: {
+    readonly upstreams: readonly Pick<UpstreamSavings, 'upstream' | 'servedBytes' | 'upstreamBytes' | 'pullsAvoided'>[]
+  }
 }
 
 export const costCauses = ['upstream', 's3_requests', 's3_storage', 'cross_zone'] as const
@@ -71,7 +73,8 @@ export class SavingsMeter {
   }
 
   /** Since a moment, or since the hour or the day that holds it: finer figures are not kept. Rejects when the store cannot tell. */
-  async since(since: number): Promise<SavingsStats> {
+  async since(moment: number): Promise<SavingsStats> {
+    const since = Math.max(0, moment)
     const age = this.#options.clock.now() - since
     const span = age <= 3 * dayMs ? 'hours' : age <= 400 * dayMs ? 'days' : 'months'
     const entries = await this.#ledger.since(span, since)
@@ -96,7 +99,7 @@ export class SavingsMeter {
         pullsAvoided: (now.get(nameOf('pulls', upstream)) ?? 0) - (now.get(nameOf('asked', upstream)) ?? 0),
       })),
       costs: pricing && this.#costs,
-      lifetime: this.report(),
+      lifetime: { upstreams: this.#lifetime() },
     }
   }
 
@@ -108,6 +111,15 @@ export class SavingsMeter {
   /** Writes the last of it. Whoever counts has stopped; the store is still open. */
   close(): Promise<void> {
     return this.#ledger.close()
+  }
+
+  #lifetime(): MeterReading['lifetime']['upstreams'] {
+    const sums = this.#ledger.lifetime()
+    return this.#options.upstreams.map(upstream => {
+      const of = (amount: UpstreamAmount): number => sums.get(nameOf(amount, upstream)) ?? 0
+      const pullsAvoided = of('pulls') - of('asked')
+      return { upstream, servedBytes: of('served'), upstreamBytes: of('fetched'), pullsAvoided }
+    })
   }
 
   #savings(
@@ -124,7 +136,7 @@ export class SavingsMeter {
     const { pricing, clock } = this.#options
     if (!pricing) return
     const grown = (name: string): number => Math.max(0, (now.get(name) ?? 0) - (this.#priced.get(name) ?? 0))
-    const volumes = this.#volumes()
+    const volumes = this.#ledger.thisMonth()
     for (const price of new Set(Object.values(pricing.links))) {
       const sharing = this.#options.upstreams.filter(upstream => pricing.links[upstream] === price)
       for (const amount of ['served', 'fetched'] as const) {
@@ -158,15 +170,8 @@ export class SavingsMeter {
     const hours = Math.max(0, now - this.#storedUntil) / 3_600_000
     this.#storedUntil = now
     if (!this.#ledger.leads) return
-    const bytes = total(this.#ledger.months().entries, ({ name, amount }) => (name === 's3_bytes' ? amount : 0))
+    const bytes = this.#ledger.lifetime().get('s3_bytes') ?? 0
     this.#costs.s3_storage += ((bytes * hours) / 730 / 1024 ** 3) * perGiBMonth
-  }
-
-  /** Of this month, by name, what is new included. */
-  #volumes(): Amounts {
-    const month = new Date(this.#options.clock.now()).toISOString().slice(0, 7)
-    const current = this.#ledger.months().entries.filter(({ period }) => period === month)
-    return new Map(current.map(({ name, amount }) => [name, amount]))
   }
 }
 

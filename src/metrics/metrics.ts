@@ -379,8 +379,6 @@ function showSavings({ savings }: Series, { currency, upstreams, costs, lifetime
     avoided.value = Math.max(avoided.value, pullsAvoided)
   }
   for (const { upstream, servedBytes, upstreamBytes, pullsAvoided } of lifetime.upstreams) {
-    // What was configured once is in the totals, and no label.
-    if (!upstreams.some(each => each.upstream === upstream)) continue
     savings.lifetimeServed.cell(upstream).value = servedBytes
     savings.lifetimeFetched.cell(upstream).value = upstreamBytes
     savings.lifetimePulls.cell(upstream).value = pullsAvoided

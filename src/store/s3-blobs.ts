@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { DeleteObjectCommand, HeadObjectCommand } from '@aws-sdk/client-s3'
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../clock.ts'
@@ -43,8 +44,8 @@ export type S3BlobsOptions = {
   readonly clock: Clock
   readonly observer: Observer
   readonly log?: Log
-  /** What lies in the hot tier: what of it is not in the bucket is uploaded, once. */
-  readonly existing?: BlobPages
+  /** What lies in the hot tier, once it is known: what of it is not in the bucket is uploaded, once. */
+  readonly existing?: { settled(): Promise<void>; readonly page: BlobPages }
   readonly maxPending?: number
   readonly pauses?: Pauses
   /** How time passes while the bucket does not answer. */
@@ -71,7 +72,7 @@ export async function openS3Blobs(options: S3BlobsOptions): Promise<S3SharedBlob
   const blobs = new S3Blobs(options, queue)
   blobs.resume(pending)
   blobs.tidy(multiparts)
-  await blobs.takeUpBacklog()
+  blobs.takeUpBacklog()
   return blobs
 }
 
@@ -115,7 +116,7 @@ class S3Blobs implements S3SharedBlobs {
       new S3Backlog({
         directory: options.queueDir,
         config,
-        pages: existing,
+        pages: (after, limit) => existing.page(after, limit),
         hasRoom: () => this.#closed === undefined && this.#uploader.pending().uploads < config.uploads,
         add: ({ digest, size }) => this.enqueue(digest, size),
         failed: error => observer.storeFailed('s3.backlog', error),
@@ -228,9 +229,15 @@ class S3Blobs implements S3SharedBlobs {
     for (const left of pending) this.#uploader.add(left, { saved: true })
   }
 
-  /** Begins with what was on the disk before there was a bucket. Never rejects, and waits for nothing but a small file. */
-  async takeUpBacklog(): Promise<void> {
-    await this.#backlog?.start()
+  /** Begins with what was on the disk before there was a bucket, in the background: files whose index was lost are found again first. */
+  takeUpBacklog(): void {
+    const { existing } = this.#options
+    if (!existing || !this.#backlog) return
+    const backlog = this.#backlog
+    this.#inBackground('s3.backlog', async () => {
+      await Promise.race([existing.settled(), once(this.#closing.signal, 'abort')])
+      if (!this.#closing.signal.aborted) await backlog.start()
+    })
   }
 
   /** Finds out what the bucket can do and ends what an earlier process began, in the background. */

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { stats } from '../../src/cli/stats.ts'
-import { bytesText, statsTable } from '../../src/cli/stats-table.ts'
+import { bytesText, moneyText, statsTable } from '../../src/cli/stats-table.ts'
 import type { SavingsStats } from '../../src/metrics/savings.ts'
 import { layover, serve } from './process.ts'
 
@@ -88,6 +88,16 @@ test('bytes have the unit that fits, also below zero', () => {
   ])
 })
 
+test('little money is not nothing', () => {
+  expect([0, 0.0034, -0.05, 0.1, 1234.567].map(amount => moneyText(amount, 'EUR'))).toEqual([
+    '0.00 EUR',
+    '0.0034 EUR',
+    '-0.0500 EUR',
+    '0.10 EUR',
+    '1234.57 EUR',
+  ])
+})
+
 /** What is written, and what the command ends with. */
 async function asked(options: Parameters<typeof stats>[0], now?: number) {
   const written = { out: '', err: '' }
@@ -146,6 +156,8 @@ describe('what it asks', () => {
     for (const answer of [gone, await answering(404, '{}'), await answering(200, '{}'), await answering(200, '<html>')])
       expect((await asked({ url: answer.url })).err).toContain('no admin listener of a Layover')
     expect((await asked({ url: (await answering(500, '')).url })).err).toContain('it answered 500')
+    const busy = await answering(503, JSON.stringify({ error: 'the figures of this period cannot be read now' }))
+    expect((await asked({ url: busy.url, last: '1d' })).err).toContain('cannot be read now')
   })
 })
 

@@ -125,6 +125,18 @@ describe('each way to run', () => {
     expect(await second.metric('layover_upstream_bytes_total{upstream="fake.test",kind="blob"}')).toBe(0)
   })
 
+  it('a machine that gets a bucket uploads what it has, and serves it as before', async () => {
+    const { registry, image } = await registryWith()
+    const before = await layoverWith(registry, {})
+    await pull(before, image)
+    await published(before, image)
+    const s3 = await bucket()
+    const after = await before.restart({ s3: s3.config() })
+    onTestFinished(() => after.close())
+    await uploaded(s3, image)
+    expect((await pull(after, image)).outcomes).toEqual(['hit', 'hit', 'hit', 'hit'])
+  })
+
   it('a hot tier of 0 keeps nothing that is in the bucket, and every pull is right', async () => {
     const { registry, image } = await registryWith()
     const s3 = await bucket()

@@ -35,9 +35,28 @@ describe('pages', () => {
     expect(await response.json()).toEqual({ upstreams: [] })
   })
 
+  test('/savings is JSON: in all, since a time, and 503 while that cannot be read', async () => {
+    const asked: (number | undefined)[] = []
+    const app = create({
+      savings: async since => {
+        asked.push(since)
+        if (since === 0) throw new Error('Redis is away')
+        return { servedBytes: 5 }
+      },
+    })
+    expect(await (await app.request('/savings')).json()).toEqual({ servedBytes: 5 })
+    expect((await app.request('/savings?since=2026-11-01')).status).toBe(200)
+    expect((await app.request('/savings?since=2026-11-01T16:00:00Z')).status).toBe(200)
+    expect(asked).toEqual([undefined, Date.UTC(2026, 10, 1), Date.UTC(2026, 10, 1, 16)])
+    expect((await app.request('/savings?since=soon')).status).toBe(400)
+    const away = await app.request('/savings?since=1970-01-01')
+    expect([away.status, await away.json()]).toEqual([503, { error: 'the figures of this period cannot be read now' }])
+  })
+
   test('/ names the pages', async () => {
     const text = await (await create().request('/')).text()
-    for (const path of ['/metrics', '/livez', '/readyz', '/status', '/healthz']) expect(text).toContain(path)
+    for (const path of ['/metrics', '/livez', '/readyz', '/status', '/savings', '/healthz'])
+      expect(text).toContain(path)
   })
 })
 

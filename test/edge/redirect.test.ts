@@ -2,6 +2,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import type { RedirectConfig } from '../../src/config/config.ts'
 import { parseNetwork } from '../../src/config/network.ts'
 import { hexOf } from '../../src/oci/digest.ts'
+import { FakeClock } from '../fakes/clock.ts'
 import { startTestLayover, type TestLayover } from '../fakes/layover.ts'
 import { rawRequest } from '../fakes/raw-client.ts'
 import { type FakeRegistry, startFakeRegistry } from '../fakes/registry.ts'
@@ -31,6 +32,8 @@ async function pulled({ redirect = from('127.0.0.0/8') }: Options = {}) {
   const layover: TestLayover = await startTestLayover({
     upstreams: { 'fake.test': registry },
     config: { s3: s3.config({ redirect }) },
+    // What was seen a moment ago stays so, however long the machine takes.
+    clock: new FakeClock(),
   })
   onTestFinished(() => layover.close())
   expect((await get(layover, '/v2/library/app/manifests/latest')).status).toBe(200)
@@ -86,6 +89,8 @@ describe('a client of a network that is sent to the bucket', () => {
       [307, 0, 1000],
       [307, 0, layerBytes],
     ])
+    const series = 'layover_served_bytes_total{upstream="fake.test",kind="blob",source="redirect"}'
+    expect(await layover.metric(series)).toBe(1000 + layerBytes)
   })
 
   test('P-63: what the bucket would answer otherwise, or is not worth the way, is answered here', async () => {

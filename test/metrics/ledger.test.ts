@@ -128,3 +128,20 @@ test('a period has what was stored in it, and what is new', async () => {
   expect(entries.map(({ amount }) => amount)).toEqual([1, 2])
   expect((await ledger.since('hours', clock.now())).map(({ amount }) => amount)).toEqual([2])
 })
+
+test('sums of all months and of this one have what is stored, what waits and what is new', async () => {
+  const { totals, counters, clock, start } = await room()
+  const ledger = start()
+  counters.set('a', 1)
+  await ledger.flush()
+  clock.advance(32 * 24 * 3_600_000)
+  expect([ledger.lifetime().get('a'), ledger.thisMonth().get('a')]).toEqual([1, undefined])
+  totals.state = 'away'
+  counters.set('a', 3)
+  await ledger.flush()
+  counters.set('a', 7)
+  expect([ledger.lifetime().get('a'), ledger.thisMonth().get('a')]).toEqual([7, 6])
+  totals.state = 'up'
+  await ledger.flush()
+  expect([ledger.lifetime().get('a'), ledger.thisMonth().get('a')]).toEqual([7, 6])
+})

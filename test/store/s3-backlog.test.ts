@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto'
+import { readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { keyOf } from '../../src/store/s3-key.ts'
@@ -68,6 +70,14 @@ describe('what was on the disk before there was a bucket', () => {
     await expect.poll(() => keysIn(bucket), patience).toEqual(keysOf(digests))
     // A page or two are looked at again, not all.
     expect(about(bucket, digests, since).filter(method => method === 'HEAD').length).toBeLessThan(450)
+  })
+
+  it('is found again first when the index was lost', async () => {
+    const { dataDir, digests } = await directoryWith(5)
+    for (const name of readdirSync(dataDir).filter(each => each.startsWith('index.sqlite'))) rmSync(join(dataDir, name))
+    const bucket = await fakeBucket()
+    await openedS3({ config: bucket.config(), dataDir, backlog: true })
+    await expect.poll(() => keysIn(bucket), patience).toEqual(keysOf(digests))
   })
 
   it('goes to another bucket as a whole', async () => {

@@ -84,7 +84,7 @@ export async function openedS3(opening: S3Opening) {
   const shared = await openS3Blobs({
     config,
     local: stores.blobs,
-    ...(opening.backlog === true && { existing: (after, limit) => stores.page(after, limit) }),
+    ...(opening.backlog === true && { existing: stores }),
     queueDir: join(dataDir, 'uploads'),
     clock,
     observer: all,
