@@ -4,6 +4,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import type { Browser, Page } from 'playwright-core'
 import type { Clock } from '../src/clock.ts'
+import { linkPresets } from '../src/config/price-presets.ts'
 import { artifact, image, index, type Image, noiseLayer } from '../src/cli/image.ts'
 import { startTestLayover, type TestLayover } from '../test/fakes/layover.ts'
 import { type FakeRegistry, startFakeRegistry } from '../test/fakes/registry.ts'
@@ -165,7 +166,10 @@ async function main(): Promise<void> {
   hub.settings.headers = { 'ratelimit-limit': '200;w=21600', 'ratelimit-remaining': '184;w=21600' }
   const wanted = fill(registries)
   const slow = addSlow(ghcr)
-  const config = { storage: { maxBytes: 1536 * MiB }, prefetch: 'config' as const }
+  const nat = linkPresets.get('aws-nat')
+  if (!nat) throw new Error('there is no preset aws-nat')
+  const pricing = { currency: 'USD', links: Object.fromEntries(names.map(name => [name, nat])) }
+  const config = { pricing, storage: { maxBytes: 1536 * MiB }, prefetch: 'config' as const }
   const unused = { 'public.ecr.aws': { url: 'http://127.0.0.1:9' }, 'mcr.microsoft.com': { url: 'http://127.0.0.1:9' } }
   const clock = fastClock()
   const layover = await startTestLayover({

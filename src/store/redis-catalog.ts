@@ -62,7 +62,7 @@ export class RedisCatalog implements Catalog {
 
   async tags(upstream: string, repository: string, page: PageRequest): Promise<Page<TagEntry>> {
     const key = this.#keys.tagNames(upstream, repository)
-    const names = await this.#read(commands => commands.zrange(key, '0', '-1'))
+    const names = await this.#ask(commands => commands.zrange(key, '0', '-1'))
     const { entries, next } = pageOf(names.filter(isTagName).sort(), page)
     const tags = await Promise.all(entries.map(tag => this.tag(upstream, repository, tag)))
     // The name of a tag may outlive its record.
@@ -83,15 +83,15 @@ export class RedisCatalog implements Catalog {
   }
 
   async tag(upstream: string, repository: string, tag: string): Promise<TagEntry | undefined> {
-    const value = await this.#read(commands => commands.getBuffer(this.#keys.tag({ upstream, repository, tag })))
+    const value = await this.#ask(commands => commands.getBuffer(this.#keys.tag({ upstream, repository, tag })))
     const record = value === null ? undefined : decodeTag(value)
     return record && { tag, ...record }
   }
 
   async manifest(upstream: string, repository: string, digest: Digest): Promise<ManifestRecord | undefined> {
     const link = this.#keys.link(upstream, repository, digest)
-    if ((await this.#read(commands => commands.getBuffer(link))) === null) return undefined
-    const value = await this.#read(commands => commands.getBuffer(this.#keys.manifest(digest)))
+    if ((await this.#ask(commands => commands.getBuffer(link))) === null) return undefined
+    const value = await this.#ask(commands => commands.getBuffer(this.#keys.manifest(digest)))
     return value === null ? undefined : decodeManifest(digest, value)
   }
 
@@ -110,9 +110,9 @@ export class RedisCatalog implements Catalog {
   /** Only its size and type: the bytes stay where they are. */
   async #manifestEntry(digest: Digest): Promise<ManifestEntry | undefined> {
     const key = this.#keys.manifest(digest)
-    const length = await this.#read(commands => commands.strlen(key))
+    const length = await this.#ask(commands => commands.strlen(key))
     if (length === 0) return undefined
-    const head = await this.#read(commands => commands.getrange(key, 0, 255))
+    const head = await this.#ask(commands => commands.getrange(key, 0, 255))
     const mediaType = head.split('\n', 1)[0] ?? ''
     return { digest, mediaType, size: Math.max(0, length - mediaType.length - 1), lastUsed: undefined }
   }
@@ -134,10 +134,10 @@ export class RedisCatalog implements Catalog {
     let keys = 0
     let links = 0
     let cut = false
-    for (const node of await this.#read(nodesOf)) {
+    for (const node of await this.#ask(nodesOf)) {
       let cursor = '0'
       do {
-        const [next, found] = await this.#read(() =>
+        const [next, found] = await this.#ask(() =>
           node.scan(cursor, 'MATCH', this.#pattern, 'COUNT', String(keysPerScan)),
         )
         for (const key of found) links += note(upstreams, key)
@@ -149,8 +149,8 @@ export class RedisCatalog implements Catalog {
     return { upstreams: new Map([...upstreams].map(([upstream, found]) => [upstream, inOrder(found)])), cut }
   }
 
-  #read<Result>(work: (commands: RedisCommander) => Promise<Result>): Promise<Result> {
-    return this.#connection.run('read', work)
+  #ask<Result>(work: (commands: RedisCommander) => Promise<Result>): Promise<Result> {
+    return this.#connection.run('look', work)
   }
 }
 

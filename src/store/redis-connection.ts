@@ -11,8 +11,11 @@ export type RedisConnectionOptions = {
   readonly log?: Pick<Log, 'info'> | undefined
 }
 
-/** `removal` needs no memory: a Redis that is full refuses a `write` and takes a `removal`. */
-export type RedisWork = 'read' | 'write' | 'removal'
+/**
+ * `removal` needs no memory: a Redis that is full refuses a `write` and takes a `removal`. `look` is what the status page asks: it may need permissions
+ * that pulls do not.
+ */
+export type RedisWork = 'read' | 'write' | 'removal' | 'look'
 
 export type RedisState = {
   /** False: nothing is asked of Redis until it answers again. */

@@ -162,10 +162,8 @@ describe('the first page', () => {
 
 describe('other people’s words', () => {
   const evil = '"><script>alert(1)</script><img src=x onerror=alert(1)>\u2028'
-  const isClean = (page: string): void => {
-    expect(page).not.toMatch(/<script>|<img|onerror=alert\(1\)>[^&]*<|<b>/)
-    expect(page.match(/<script/g)).toHaveLength(1)
-  }
+  /** Elements that are none of ours: ours has one script, by its address, and no picture. */
+  const foreign = (page: string): readonly string[] => page.match(/<script(?! src=")|<img|<b>/g) ?? []
 
   test('T-29: are escaped wherever they stand', async () => {
     const manifest = {
@@ -198,7 +196,7 @@ describe('other people’s words', () => {
     const { text, errors } = createPage({ catalog, fills: [fill({ repository: evil })], status: { version: evil } })
     for (const path of ['/', '/cache/docker.io', '/cache/docker.io/a', `/cache/docker.io/a@${record.digest}`]) {
       const page = await text(path)
-      isClean(page)
+      expect([path, foreign(page)]).toEqual([path, []])
       expect(page).toContain('&lt;script&gt;alert(1)')
     }
     expect(errors).toEqual([])
@@ -218,7 +216,7 @@ describe('other people’s words', () => {
       `/cache/${query}`,
       '/cache/%',
     ])
-      isClean(await text(path))
+      expect([path, foreign(await text(path))]).toEqual([path, []])
   })
 
   test('T-29: a password in a URL does not come back', async () => {

@@ -17,10 +17,11 @@ export const rate = (bytesPerSecond: number): string => `${bytes(bytesPerSecond)
 /** `12,345` */
 export const count = (value: number): string => Math.round(value).toLocaleString('en-US')
 
-/** `97.2 %`; nothing is called 100 % that is not. */
+/** `97.2 %`; nothing is called 0 % or 100 % that is not. */
 export function percent(part: number, whole: number): string {
   if (whole <= 0) return '–'
   const share = (part / whole) * 100
+  if (share > 0 && share < 0.1) return '< 0.1\u00a0%'
   const shown = share > 99.9 && share < 100 ? 99.9 : share
   return `${shown.toFixed(shown === 100 || shown === 0 ? 0 : 1)}\u00a0%`
 }

@@ -48,7 +48,7 @@ function figures({ savings, traffic, requests, storage, fills, clients }: PageSt
   const content = contentOf(requests.byOutcome)
   const hits = hitsOf(requests.byOutcome)
   const since = savings ? html`since ${moment(savings.since)}` : 'since the start'
-  return html`${figure('Hit rate', percent(hits, content), html`${count(hits)} of ${count(content)} answers`)}
+  return html`${figure('Hit rate', percent(hits, content), html`${count(hits)} of ${count(content)} answers${savings?.money ? html`, ${count(savings.pullsAvoided)} pulls avoided` : ''}`)}
 ${figure('Saved', bytes(saved.savedBytes), html`${bytes(saved.servedBytes)} served − ${bytes(saved.upstreamBytes)} fetched, ${since}`)}
 ${moneyFigure(savings)}
 ${figure('Cache', percent(used(storage), storage.maxBytes), html`${bytes(used(storage))} of ${bytes(storage.maxBytes)}`)}

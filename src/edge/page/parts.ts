@@ -2,13 +2,12 @@ import type { RunningFill } from '../../cache/running-fill.ts'
 import type { Clock } from '../../clock.ts'
 import type { Address } from '../../config/config.ts'
 import type { TrafficHistory } from '../../metrics/history.ts'
-import type { SavingsReport } from '../../metrics/savings.ts'
 import type { Status } from '../../metrics/status.ts'
 import type { MirroredUpstream } from '../../mirror/client.ts'
 import type { BlobCatalog, Catalog } from '../../store/catalog.ts'
 
-/** What `/status` says, with what was saved where that is known. */
-export type PageStatus = Status & { readonly savings?: SavingsReport }
+/** What `/status` says. */
+export type PageStatus = Status
 
 /** All that the pages show. Reading any of it changes nothing and asks no upstream. */
 export type PageParts = {

@@ -92,7 +92,15 @@ export function addPages(app: Hono, { parts, index, onError }: PagesOptions): vo
     } catch (error) {
       // Redis is away, or does not allow to be looked through: the rest of the page works without it.
       onError(asError(error))
-      return send(c, { title: 'Not now', section: 'cache', content: html`<h1>Not now</h1><p>${away}</p>` }, 503)
+      return send(
+        c,
+        {
+          title: 'Not now',
+          section: 'cache',
+          content: html`<h1>Not now</h1><p>${isForbidden(error) ? forbidden : away}</p>`,
+        },
+        503,
+      )
     }
   })
 
@@ -109,6 +117,9 @@ export function addPages(app: Hono, { parts, index, onError }: PagesOptions): vo
 
 const gone = 'This image is not here: nobody has pulled it, or it was evicted.'
 const away = 'The store that holds the records cannot be read now. The log says why.'
+const forbidden =
+  'Redis does not let Layover look through its keys: this page needs the permissions scan, strlen and getrange besides those for pulls.'
+const isForbidden = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'NOPERM'
 const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)))
 
 /** A page below `/cache/`; undefined: it is about an image that is not here. */
