@@ -30,6 +30,8 @@ export type DemoScreen = {
   progress(story: string, totalBytes: number): { add(bytes: number): void; done(ms: number): void }
   table(phases: readonly Phase[]): void
   claims(claims: readonly Claim[]): void
+  /** Where the run can be looked at in a browser. */
+  page(url: string): void
   failure(error: unknown): void
   close(): void
 }
@@ -89,6 +91,10 @@ export function openScreen(
     claims(claims) {
       line()
       for (const { text, held } of claims) line(`  ${held ? paint.green('ok ') : paint.red('NOT')}  ${text}`)
+    },
+    page(url) {
+      line()
+      line(`  ${paint.bold(`${url}/`)} shows what was saved, until Ctrl-C.`)
     },
     failure(error) {
       line()

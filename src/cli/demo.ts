@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -21,6 +22,8 @@ export type DemoOptions = {
   readonly bytesPerSecond?: number
   /** Ends the demo early; everything is cleaned up all the same. */
   readonly signal?: AbortSignal
+  /** Afterwards the page of the run is there to be looked at, until `signal` or Ctrl-C. */
+  readonly stay?: boolean
 }
 
 type Stage = {
@@ -49,7 +52,8 @@ export async function runDemo(options: DemoOptions = {}): Promise<number> {
   const demoImage = image({ layers: Array.from({ length: layers }, (_, n) => noiseLayer(`demo-${n}`, layerBytes)) })
   await using undo = new AsyncDisposableStack()
   undo.defer(() => screen.close())
-  const signal = AbortSignal.any([AbortSignal.timeout(limitMs), options.signal ?? interruption(undo)])
+  const interrupted = options.signal ?? interruption(undo)
+  const signal = AbortSignal.any([AbortSignal.timeout(limitMs), interrupted])
   const dataDir = await mkdtemp(join(tmpdir(), 'layover-demo-'))
   undo.defer(() => rm(dataDir, { recursive: true, force: true }))
   const registry = await startDemoRegistry({ repository, tag, image: demoImage, bytesPerSecond })
@@ -59,7 +63,12 @@ export async function runDemo(options: DemoOptions = {}): Promise<number> {
 
   screen.intro({ clients, layers, bytesPerSecond, imageBytes: sizeOf(demoImage) })
   try {
-    return await perform({ screen, registry, url: layover.registryUrl, clients, image: demoImage, signal })
+    const code = await perform({ screen, registry, url: layover.registryUrl, clients, image: demoImage, signal })
+    if (options.stay === true) {
+      screen.page(layover.adminUrl)
+      await untilAborted(interrupted)
+    }
+    return code
   } catch (error) {
     screen.failure(error)
     return 1
@@ -75,6 +84,10 @@ function interruption(undo: AsyncDisposableStack): AbortSignal {
     undo.defer(() => void process.off(name, abort))
   }
   return controller.signal
+}
+
+async function untilAborted(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) await once(signal, 'abort')
 }
 
 async function perform(stage: Stage): Promise<number> {

@@ -191,12 +191,17 @@ const addDemo: Add = (program, _terminal, done) => {
   program
     .command('demo')
     .description('a few seconds that show what Layover does: needs no cluster, no network and no configuration')
-    .action(async () => {
+    .option('--stay', 'afterwards keep the status page of the run, until Ctrl-C')
+    .action(async (options: { stay?: boolean }) => {
       const { runDemo } = await import('./demo.ts')
       const stop = new AbortController()
       process.once('SIGINT', () => stop.abort(new Error('interrupted')))
       // Its own answer is 0 or 1: whether every promise held.
-      done((await runDemo({ signal: stop.signal })) === 0 ? exitCode.ok : exitCode.checkFailed)
+      done(
+        (await runDemo({ signal: stop.signal, stay: options.stay === true })) === 0
+          ? exitCode.ok
+          : exitCode.checkFailed,
+      )
     })
 }
 

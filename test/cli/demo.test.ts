@@ -46,6 +46,25 @@ describe('layover demo', () => {
     expect(code).toBe(0)
   })
 
+  it('--stay: the page of the run is there until it is ended, with what was saved', async () => {
+    const stop = new AbortController()
+    let text = ''
+    const { promise: shown, resolve } = Promise.withResolvers<string>()
+    const output = {
+      write(chunk: string) {
+        text += chunk
+        const url = /(http:\/\/\S+)\/ shows what was saved/.exec(text)?.[1]
+        if (url !== undefined) resolve(url)
+      },
+    }
+    const running = runDemo({ ...small, output, environment: {}, stay: true, signal: stop.signal })
+    const answer = await fetch(await shown, { headers: { accept: 'text/html' } })
+    const page = await answer.text()
+    stop.abort(new Error('interrupted'))
+    expect([answer.status, page.includes('Hit rate'), await running]).toEqual([200, true, 0])
+    expect(await leftovers()).toEqual([])
+  })
+
   it('leaves no directory behind', async () => {
     expect(tmpdir()).toBe(temporary)
     await demo()
