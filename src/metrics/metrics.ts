@@ -414,6 +414,8 @@ function startUpstreamAtZero(series: Series, upstream: string): void {
   }
   for (const [kind, reason] of wrongBytes) series.rejected.cell(upstream, kind, reason)
   for (const kind of upstreamKinds) series.fetched.cell(upstream, kind)
+  series.tokens.cell(upstream, '200')
+  for (const kind of ['manifest', 'blob', 'token']) series.upstreamRequests.cell(upstream, kind, '429')
   for (const result of revalidationResults) series.revalidations.cell(upstream, result)
   for (const kind of ['manifest_tag', 'manifest_digest', 'blob'] as const) {
     for (const source of servedSources) if (isUsual(kind, source)) series.served.cell(upstream, kind, source)

@@ -51,6 +51,7 @@ export async function startSingle(): Promise<Single> {
   return {
     layover,
     async day(day) {
+      hub.revokeTokens()
       await morning(layover, hub, day)
       await trouble(layover, quay, day)
       await outage(layover, down[day - 1], `down-${day}.test`)
