@@ -16,14 +16,16 @@ export type Bucket = {
   /** The section `s3` of a configuration. `host`: another way to the service, such as a link in front of it. */
   settings(prefix: string, host?: string): Readonly<Record<string, unknown>>
   holds(prefix: string, digest: Digest): Promise<boolean>
-  /** A signed URL, good for an hour. */
-  urlOf(prefix: string, digest: Digest): Promise<string>
+  /** A signed URL, good for an hour. `host`: another way to the service. */
+  urlOf(prefix: string, digest: Digest, host?: string): Promise<string>
   close(): Promise<void>
 }
 
 export async function startBucket(): Promise<Bucket> {
   const service = await startRadosgw()
-  const client = new S3Client({ region: 'us-east-1', endpoint: service.endpoint, forcePathStyle: true, credentials })
+  const clientOf = (endpoint: string): S3Client =>
+    new S3Client({ region: 'us-east-1', endpoint, forcePathStyle: true, credentials })
+  const client = clientOf(service.endpoint)
   const close = async (): Promise<void> => {
     client.destroy()
     await service.stop()
@@ -52,7 +54,8 @@ export async function startBucket(): Promise<Bucket> {
         throw error
       }
     },
-    urlOf: (prefix, digest) => getSignedUrl(client, new GetObjectCommand(at(prefix, digest)), { expiresIn: 3600 }),
+    urlOf: (prefix, digest, way = host) =>
+      getSignedUrl(clientOf(`http://${way}`), new GetObjectCommand(at(prefix, digest)), { expiresIn: 3600 }),
     close,
   }
 }
