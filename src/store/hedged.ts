@@ -79,6 +79,8 @@ class Race<T> {
       this.start()
       await wait(giveUpMs - againMs, this.#over.signal)
       this.#outcome.reject(late())
+      // At once: what answers from now on is let go.
+      this.end()
     } catch {
       // It was decided before.
     }

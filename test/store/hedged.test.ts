@@ -97,6 +97,17 @@ describe('F-48: asking once more', () => {
     expect(attempts.every(({ signal }) => signal.aborted)).toBe(true)
   })
 
+  it('lets go of an answer that came at the moment both were given up', async () => {
+    const { result, attempts, waits, passed, asked, discarded } = inHand()
+    await passed(0)
+    await asked(2)
+    await expect.poll(() => waits.length).toBe(2)
+    waits[1]?.pass()
+    attempts[1]?.resolve('second')
+    await expect(result).rejects.toThrow('late')
+    await expect.poll(() => discarded).toEqual(['second'])
+  })
+
   it('ends with who asked', async () => {
     const { result, attempts, left } = inHand()
     left.abort()
