@@ -436,18 +436,31 @@ export class Blobs {
 
   #cold(cold: Cold): OpenedBlob {
     const { fill, size, member, outcome } = cold
-    // Who opened it is a reader from the first moment on, so that nothing it may want is let go.
-    let spare: FillReader | undefined = member
+    // Who opened it is a reader from the first moment on and until it is closed, so that nothing it may want is let go: neither before its first part,
+    // nor between two.
+    let isSpare = true
+    const spare: BlobReader = {
+      read: (position, length, buffer) => member.read(position, length, buffer),
+      close: () => {
+        isSpare = true
+      },
+    }
+    const take = (): { readonly place: FillReader; readonly reader: BlobReader } => {
+      if (isSpare) {
+        isSpare = false
+        return { place: member, reader: spare }
+      }
+      const place = fill.join()
+      return { place, reader: place }
+    }
     return {
       size,
       outcome,
       source: sourceOf(fill.began),
       reader: range => {
-        const reader = spare ?? fill.join()
-        spare = undefined
-        if (range === undefined) return reader
-        const isFar = this.#isFar(fill, range)
-        reader.aim({ start: range.start, withheld: this.#isEarly(range) ? undefined : range.end })
+        const { place, reader } = take()
+        const isFar = range !== undefined && this.#isFar(fill, range)
+        place.aim({ start: range?.start ?? 0, withheld: range && !this.#isEarly(range) ? range.end : undefined })
         return isFar ? this.#beside(cold, range, reader) : reader
       },
       close: () => member.close(),

@@ -446,6 +446,27 @@ describe('joining a fill', () => {
     gate.release()
   })
 
+  it('P-54: the second of two parts is there also when the download ended during the first', async () => {
+    // Longer than what stays in memory.
+    const length = 4 * 1024 * kib
+    const { blobs, bytes, body, first } = await begun({ length })
+    const own = Buffer.alloc(10)
+    const read = async (start: number): Promise<Buffer> => {
+      const reader = first.reader({ start, end: start + 9 })
+      try {
+        return Buffer.from(await reader.read(start, 10, () => own))
+      } finally {
+        reader.close()
+      }
+    }
+    body.send(bytes.subarray(64 * kib))
+    body.end()
+    await expect.poll(() => blobs.running).toBe(0)
+    expect(await read(10)).toEqual(bytes.subarray(10, 20))
+    expect(await read(100)).toEqual(bytes.subarray(100, 110))
+    first.close()
+  })
+
   it('F-21: published between the look into the store and the look at the downloads, it is still found', async () => {
     const storeAsked = Promise.withResolvers<void>()
     const goOn = Promise.withResolvers<void>()
