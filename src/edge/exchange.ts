@@ -52,9 +52,12 @@ export class Exchange {
     const left = new AbortController()
     this.#left = left
     const { res } = this
-    res.once('close', () => {
+    const leave = (): void => {
       if (!res.writableFinished) left.abort(new Error('the client left'))
-    })
+    }
+    // It may be asked for first by who had to wait for something else before.
+    if (res.closed) leave()
+    else res.once('close', leave)
     return left.signal
   }
 
