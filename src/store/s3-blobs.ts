@@ -142,6 +142,7 @@ class S3Blobs implements S3SharedBlobs {
   size(digest: Digest, signal?: AbortSignal): Promise<number | undefined> {
     if (signal?.aborted === true)
       return Promise.reject(new S3Error('cancelled', 'the bucket: not asked', signal.reason))
+    if (this.#distrusted.has(digest)) return Promise.resolve(undefined)
     const known = this.#presence.get(digest)
     return known === undefined ? this.#look(digest) : Promise.resolve(known.size)
   }
@@ -178,7 +179,7 @@ class S3Blobs implements S3SharedBlobs {
 
   enqueue(digest: Digest, size: number): void {
     // What was filled from the bucket a moment ago does not go back there.
-    if (this.#presence.get(digest)?.size === size) return
+    if (this.#presence.get(digest)?.size === size && !this.#distrusted.has(digest)) return
     if (this.#closed !== undefined || this.#uploader.add({ digest, size })) return
     this.#options.observer.storeFailed(
       's3.queue_full',

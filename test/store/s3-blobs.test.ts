@@ -121,6 +121,34 @@ describe('a blob in the bucket', () => {
     expect((await readShared(opened.shared, digestOf(bytes)))?.equals(bytes)).toBe(true)
   })
 
+  it('T-26: is overwritten also when somebody asked for its size meanwhile, and it has none for them', async () => {
+    const bucket = await fakeBucket()
+    const opened = await openedS3({ config: bucket.config() })
+    const bytes = randomBytes(10_000)
+    const key = keyOf('', digestOf(bytes))
+    bucket.objects.set(key, { bytes: Buffer.from(bytes.toReversed()), headers: {} })
+    bucket.break(`DELETE ${hexOf(digestOf(bytes))}`, { kind: 'status', status: 403, code: 'AccessDenied' })
+    await expect(opened.shared.delete(digestOf(bytes))).rejects.toMatchObject({ reason: 'denied' })
+    expect(await opened.shared.size(digestOf(bytes))).toBeUndefined()
+    await uploaded(opened, bytes)
+    expect(bucket.objects.get(key)?.bytes.equals(bytes)).toBe(true)
+    expect(await opened.shared.size(digestOf(bytes))).toBe(bytes.length)
+  })
+
+  it('T-26: is overwritten also when its size was asked for before it was to be deleted, and told afterwards', async () => {
+    const bucket = await fakeBucket()
+    const opened = await openedS3({ config: bucket.config() })
+    const bytes = randomBytes(10_000)
+    const key = keyOf('', digestOf(bytes))
+    bucket.objects.set(key, { bytes: Buffer.from(bytes.toReversed()), headers: {} })
+    bucket.break(`DELETE ${hexOf(digestOf(bytes))}`, { kind: 'status', status: 403, code: 'AccessDenied' })
+    const asked = opened.shared.size(digestOf(bytes))
+    const deleted = opened.shared.delete(digestOf(bytes)).catch(() => undefined)
+    await Promise.all([asked, deleted])
+    await uploaded(opened, bytes)
+    expect(bucket.objects.get(key)?.bytes.equals(bytes)).toBe(true)
+  })
+
   it('is read from any offset by a signed URL that is used again', async () => {
     const bucket = await fakeBucket()
     const opened = await openedS3({ config: bucket.config() })
