@@ -2,7 +2,8 @@ import type { Readable } from 'node:stream'
 
 /**
  * Reads a stream to its end, chunk by chunk and without joining chunks. `take` may return a promise: the stream is paused until it settles.
- * Rejects with the stream's error, with what `take` throws (the stream is destroyed), or when the stream closes before its end.
+ * Rejects with the stream's error, with what `take` throws (the stream is destroyed), or when the stream closes before its end, or did so
+ * before anybody read it.
  */
 export function consume(body: Readable, take: (chunk: Buffer) => Promise<void> | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
@@ -26,8 +27,11 @@ export function consume(body: Readable, take: (chunk: Buffer) => Promise<void> |
       resolve()
     })
     body.on('error', fail)
-    body.once('close', () => {
-      if (!ended) fail(new Error('the connection was closed before the end of the body'))
-    })
+    const closed = (): void => {
+      if (!ended) fail(body.errored ?? new Error('the connection was closed before the end of the body'))
+    }
+    // Of what was told before, nothing is told again.
+    if (body.destroyed) closed()
+    else body.once('close', closed)
   })
 }

@@ -84,11 +84,12 @@ export function peerOrigin(peer: Origin, right: RepositoryRight): Origin {
     name: peer.name,
     async open(offset, signal, end) {
       const blob = await peer.open(offset, signal, end)
+      // It may break while the right is looked at. Whoever reads it then finds it broken; an error that nobody listens for would end the process.
+      blob.body.on('error', () => undefined)
       try {
         if (!(await right.isHeld())) await confirmed(right, peer.name, signal)
         return blob
       } catch (error) {
-        blob.body.on('error', () => undefined)
         blob.body.destroy()
         throw error
       }

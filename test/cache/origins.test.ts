@@ -1,4 +1,7 @@
+import { Readable } from 'node:stream'
 import { describe, expect, it } from 'vitest'
+import { consume } from '../../src/cache/consume.ts'
+import { peerOrigin } from '../../src/cache/origins.ts'
 import type { Digest } from '../../src/oci/digest.ts'
 import { UpstreamError } from '../../src/upstream/upstream.ts'
 import { MemoryShared } from '../fakes/memory-shared.ts'
@@ -336,5 +339,32 @@ describe('the rights before the shared store', () => {
     shared.down = true
     upstream.head = () => ({ size: 7 })
     expect(await blobs.stat(target, digest)).toEqual({ size: 7, outcome: 'fill' })
+  })
+})
+
+describe('another replica as an origin', () => {
+  it('F-53: one that breaks while the right is looked at fails this connection, and nothing else', async () => {
+    const body = new Readable({ read() {} })
+    const asked = Promise.withResolvers<void>()
+    const held = Promise.withResolvers<boolean>()
+    const origin = peerOrigin(
+      { kind: 'peer', name: 'peer', open: async () => ({ offset: 0, size: 10, etag: undefined, body }) },
+      {
+        isHeld: () => {
+          asked.resolve()
+          return held.promise
+        },
+        confirm: async () => undefined,
+      },
+    )
+    const opening = origin.open(0, new AbortController().signal)
+    await asked.promise
+    // Not by `once`, which would listen for the error as well.
+    const closed = new Promise<void>(resolve => body.on('close', () => resolve()))
+    body.destroy(new Error('the other replica died'))
+    await closed
+    held.resolve(true)
+    const opened = await opening
+    await expect(consume(opened.body, () => undefined)).rejects.toThrow('the other replica died')
   })
 })
