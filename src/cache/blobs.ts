@@ -383,11 +383,12 @@ export class Blobs {
 
   async #publish({ digest, size, file, source }: Publication): Promise<void> {
     const { store, shared } = this.#deps
+    // Before it is on the disk: a blob that only passes through is kept there for as long as its upload waits, so nothing comes between the two.
+    if (source.sharedOfferedWrongSize) await this.#removeShared(digest)
     await store.publish(digest, size, file)
     this.#publications.set(digest, (this.#publications.get(digest) ?? 0) + 1)
     // What came from another replica is uploaded by that one.
     if (!shared || !(source.confirmed || source.sharedOfferedWrongSize)) return
-    if (source.sharedOfferedWrongSize) await this.#removeShared(digest)
     shared.enqueue(digest, size)
   }
 

@@ -250,6 +250,33 @@ describe('the shared store as an origin', () => {
     expect(shared.deleted).toEqual([digest])
   })
 
+  it('F-54: the blob that replaces an object waits for its upload from the moment it is on the disk, which it may only pass through', async () => {
+    const deletedBefore: number[] = []
+    const { blobs, shared, upstream, bytes, digest } = await setUpShared({
+      wrap: ({ store }) => ({
+        store: {
+          open: wanted => store.open(wanted),
+          size: wanted => store.size(wanted),
+          delete: wanted => store.delete(wanted),
+          publish: (wanted, size, spool) => {
+            deletedBefore.push(shared.deleted.length)
+            return store.publish(wanted, size, spool)
+          },
+        },
+      }),
+    })
+    shared.objects.set(digest, bytes.subarray(0, 100))
+    blobs.expect(target, [{ digest, size: bytes.length }])
+    const reading = blobs.open(target, digest).then(blob => readAll(blob))
+    const body = (await upstream.next()).answer({ size: bytes.length })
+    body.send(bytes)
+    body.end()
+    await reading
+    await expect.poll(() => shared.enqueued).toHaveLength(1)
+    // Nothing is left to wait for between its publication and its place in the queue.
+    expect(deletedBefore).toEqual([1])
+  })
+
   it('an offline cache serves what it holds, and 404 for what it does not', async () => {
     const { blobs, shared, bytes, digest } = await setUpShared({ offline: true })
     expect((await readAll(await blobs.open(target, digest))).equals(bytes)).toBe(true)
