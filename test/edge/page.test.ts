@@ -226,6 +226,13 @@ describe('other people’s words', () => {
   })
 })
 
+test('T-33: a URL that is cut in the middle of a character is a URL all the same', async () => {
+  const { browse, errors } = createPage()
+  const long = `http://cache.example.com:5000/${'a'.repeat(300)}`.slice(0, 299)
+  const page = await browse(`/clients?url=${encodeURIComponent(`${long}\u{1F433}`)}`)
+  expect([page.status, errors]).toEqual([200, []])
+})
+
 describe('in a browser', () => {
   const pages = ['/', '/live', '/cache', '/cache/docker.io', '/cache/nobody', '/clients']
 
