@@ -226,6 +226,23 @@ describe('other people’s words', () => {
   })
 })
 
+test.each(['http://a;reboot', 'http://a$(reboot)', 'http://a`reboot`:5000', 'http://a&reboot', 'http://a"b'])(
+  'T-33: %s is not put into what people copy into a shell or a file',
+  async url => {
+    const page = await createPage().text(`/clients?url=${encodeURIComponent(url)}`)
+    expect(page).toContain('host or port is wrong')
+    expect(page).toContain('layover mirror containerd --url http://cache.example.com:5000')
+  },
+)
+
+test.each(['http://cache.example.com.:5000', 'http://[fd00::1]:5000', 'http://köln.example'])(
+  'a URL such as %s is one',
+  async url => {
+    const page = await createPage().text(`/clients?url=${encodeURIComponent(url)}`)
+    expect(page).toContain(`layover mirror containerd --url ${new URL(url).origin}`)
+  },
+)
+
 test('T-33: a URL that is cut in the middle of a character is a URL all the same', async () => {
   const { browse, errors } = createPage()
   const long = `http://cache.example.com:5000/${'a'.repeat(300)}`.slice(0, 299)
