@@ -285,6 +285,15 @@ describe('in a browser', () => {
       expect([host, (await browse('/cache', { host })).status]).toEqual([host, 200])
   })
 
+  test.each(['LOCALHOST', '0:0:0:0:0:0:0:1', '::ffff:127.0.0.1'])(
+    'T-56: nor where loopback is written as %s',
+    async host => {
+      const { browse } = createPage({ parts: { admin: { host, port: 5001 } } })
+      expect((await browse('/cache', { host: 'evil.example:5001' })).status).toBe(421)
+      expect((await browse('/cache', { host: 'localhost:5001' })).status).toBe(200)
+    },
+  )
+
   test('any name is fine where an operator opened the listener to others', async () => {
     const { browse } = createPage({ parts: { admin: { host: '0.0.0.0', port: 5001 } } })
     expect((await browse('/', { host: 'layover.ops.example' })).status).toBe(200)
