@@ -10,8 +10,15 @@ const script = join(import.meta.dirname, '..', '..', '.ci', 'radosgw')
 
 export type Radosgw = { readonly endpoint: string; stop(): Promise<void> }
 
-/** A real S3 service on loopback: Ceph's radosgw, in memory. Ready in a few seconds; keys `testkey`, `testsecret`. */
+/**
+ * A real S3 service on loopback: Ceph's radosgw, in memory. Ready in a few seconds; keys `testkey`, `testsecret`. Three programs have to find each other:
+ * where they did not, which a busy machine can bring about, they are started once more.
+ */
 export async function startRadosgw(): Promise<Radosgw> {
+  return await start().catch(start)
+}
+
+async function start(): Promise<Radosgw> {
   const directory = await mkdtemp(join(tmpdir(), 'layover-radosgw-'))
   const stop = async (): Promise<void> => {
     await run(script, ['down', directory])
