@@ -12,7 +12,7 @@ import { describeVersion } from './version.ts'
 
 /**
  * The command line. Takes the arguments after the program's name, gives the exit code: 0 ok, 1 configuration or usage,
- * 2 failed while running, 3 the demo broke a promise. What a command needs is loaded when it runs, so that `version` stays quick.
+ * 2 failed while running, 3 as `exit.ts` says. What a command needs is loaded when it runs, so that `version` stays quick.
  */
 export async function run(args: readonly string[], terminal: Terminal): Promise<number> {
   let code: number = exitCode.ok
@@ -62,7 +62,8 @@ Examples:
   layover stats --last 30d                          what a running one has saved
   layover demo                                      see it work, without any cluster
 
-Exit codes: 0 ok; 1 configuration or usage, or not healthy (healthcheck); 2 failed while running; 3 the demo broke a promise.
+Exit codes: 0 ok; 1 configuration or usage, or not healthy (healthcheck); 2 failed while running; 3 the demo broke a promise, the doctor
+found something wrong, or somebody else's file is in the way (node install).
 `
 
 type Add = (program: Command, terminal: Terminal, done: (code: number) => void) => void

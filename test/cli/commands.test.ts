@@ -20,10 +20,10 @@ describe('usage', () => {
   test('help names every command and the exit codes', async () => {
     const { code, out } = await layover(['--help'], { cwd })
     expect(code).toBe(0)
-    for (const command of ['serve', 'config', 'mirror', 'healthcheck', 'demo', 'version'])
+    for (const command of 'serve config mirror node healthcheck doctor demo reindex stats version'.split(' '))
       expect(out).toMatch(new RegExp(`^  ${command} `, 'm'))
     expect(out).toContain(
-      'Exit codes: 0 ok; 1 configuration or usage, or not healthy (healthcheck); 2 failed while running; 3 the demo broke a promise.',
+      'Exit codes: 0 ok; 1 configuration or usage, or not healthy (healthcheck); 2 failed while running; 3 the demo broke a promise, the doctor',
     )
   })
 

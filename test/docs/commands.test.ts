@@ -25,7 +25,7 @@ const rules: readonly Rule[] = [
   { fits: /^npm run verify$/, by: '.ci/run', saying: 'npm ci && npm run verify' },
   { fits: /^npm start$/, by: 'test/cli/npm.test.ts', saying: 'npm start' },
   { fits: /^npm run demo -- --stay$/, by: 'test/cli/demo.test.ts', saying: '--stay' },
-  { fits: /^npm run (check|bench)\b/, run: isScript },
+  { fits: /^npm run (check|bench|dashboards|screenshots)\b/, run: isScript },
   { fits: /^skopeo inspect --tls-verify=false docker:/, by: 'test/real/pulls.test.ts', saying: 'skopeo' },
   { fits: /^(layover|npm run -s layover --|npx layover) mirror /, run: succeeds },
   { fits: /^layover node install /, run: inAnotherRoot },

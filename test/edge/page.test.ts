@@ -56,7 +56,8 @@ describe('the first page', () => {
       seconds: 0,
       aborted: false,
     } as const
-    for (let pull = 0; pull < 3; pull++) metrics.request({ ...served, outcome: 'hit', bytes: 1024 ** 3 })
+    for (let pull = 0; pull < 3; pull++)
+      metrics.request({ ...served, outcome: pull === 0 ? 'joined' : 'hit', bytes: 1024 ** 3 })
     metrics.request({ ...served, outcome: 'fill', bytes: 1024 ** 3 })
     metrics.upstreamBytes('docker.io', 'blob', 1024 ** 3)
     const page = await text('/')

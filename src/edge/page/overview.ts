@@ -184,11 +184,10 @@ const sumOf = (byOutcome: ByOutcome, keep: (outcome: string) => boolean): number
   Object.entries(byOutcome).reduce((sum, [outcome, number]) => sum + (keep(outcome) ? number : 0), 0)
 
 const refusals = new Set<string>(['denied', 'error'] satisfies Outcome[])
-const misses = new Set<string>(['fill', 'joined'] satisfies Outcome[])
 const contentOf = (byOutcome: ByOutcome): number => sumOf(byOutcome, outcome => !refusals.has(outcome))
-/** Answered without bytes that had to be waited for. */
+/** Content for which no download began: as in the savings and on the dashboards. */
 const hitsOf = (byOutcome: ByOutcome): number =>
-  sumOf(byOutcome, outcome => !refusals.has(outcome) && !misses.has(outcome))
+  sumOf(byOutcome, outcome => !refusals.has(outcome) && outcome !== ('fill' satisfies Outcome))
 
 const used = ({ blobBytes, manifestBytes, reservedBytes }: PageStatus['storage']): number =>
   blobBytes + manifestBytes + reservedBytes
