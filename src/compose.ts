@@ -230,7 +230,7 @@ type CacheOptions = {
 function createCache({ config, upstreams, stores, fleet, clock, observer, tracer }: CacheOptions) {
   const { offline } = config
   const { metadata } = stores
-  const settings = settingsOf(config.upstreams)
+  const settings = settingsOf(config)
   const storeSource = config.redis ? ('memory' as const) : ('disk' as const)
   const rights = createRights({
     upstreams,
@@ -289,8 +289,14 @@ function rightsAgeOf({ rights }: Config, { credentials }: UpstreamConfig): numbe
   return credentials === undefined || rights === undefined || rights.maxAgeMs === 0 ? undefined : rights.maxAgeMs
 }
 
-function settingsOf(upstreams: readonly UpstreamConfig[]): (name: string) => UpstreamConfig {
-  const byName = new Map(upstreams.map(upstream => [upstream.name, upstream]))
+/** Of each upstream, by its name. No tag is fresh for longer than upstream's word on its repository is good (T-16). */
+function settingsOf(config: Config): (name: string) => UpstreamConfig {
+  const byName = new Map(
+    config.upstreams.map(upstream => {
+      const tagTtlMs = Math.min(upstream.tagTtlMs, rightsAgeOf(config, upstream) ?? Number.POSITIVE_INFINITY)
+      return [upstream.name, { ...upstream, tagTtlMs }]
+    }),
+  )
   return name => {
     const found = byName.get(name)
     if (!found) throw new Error(`no upstream named ${name}`)

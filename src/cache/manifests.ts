@@ -169,7 +169,8 @@ export function createManifests(deps: ManifestsDependencies): Manifests {
     }
     const look = async (): Promise<Settled | undefined> => {
       const cached = await records.find(digest)
-      return cached && (await rights.isConfirmed(place.target, digest)) ? hit(cached) : undefined
+      // A record may be older than what upstream has taken back since (T-16).
+      return cached && (await rights.mayReadManifest(place.target, digest)) ? hit(cached) : undefined
     }
     const fetch = (signal: AbortSignal): Promise<Settled> =>
       cannotAsk(place.upstream)

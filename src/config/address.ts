@@ -1,4 +1,4 @@
-import { isIPv4, isIPv6 } from 'node:net'
+import { BlockList, isIP, isIPv4, isIPv6 } from 'node:net'
 import type { Address } from './config.ts'
 
 const label = /^[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?$/i
@@ -19,10 +19,16 @@ export function formatAddress({ host, port }: Address): string {
   return `${host.includes(':') ? `[${host}]` : host}:${port}`
 }
 
-/** True for addresses that only this machine reaches. */
+/** True for addresses that only this machine reaches, however they are written. */
 export function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'))
+  if (isIP(host) === 0) return host.toLowerCase() === 'localhost'
+  return loopback.check(host, isIPv4(host) ? 'ipv4' : 'ipv6')
 }
+
+// It knows IPv4 addresses also as IPv6 writes them: ::ffff:127.0.0.1.
+const loopback = new BlockList()
+loopback.addSubnet('127.0.0.0', 8, 'ipv4')
+loopback.addAddress('::1', 'ipv6')
 
 /** True for addresses that stand for every interface, which nobody can dial. */
 export function isUnspecified(host: string): boolean {

@@ -41,6 +41,8 @@ export const costCauses = ['upstream', 's3_requests', 's3_storage', 'cross_zone'
 export type CostCause = (typeof costCauses)[number]
 
 const dayMs = 86_400_000
+/** The last year of four digits: periods are compared as text. */
+const latest = Date.UTC(9999, 11, 31)
 
 /** What was saved: the counters of this process as money, and the totals that outlive it. */
 export class SavingsMeter {
@@ -74,7 +76,7 @@ export class SavingsMeter {
 
   /** Since a moment, or since the hour or the day that holds it: finer figures are not kept. Rejects when the store cannot tell. */
   async since(moment: number): Promise<SavingsStats> {
-    const since = Math.max(0, moment)
+    const since = Math.min(Math.max(0, moment), latest)
     const age = this.#options.clock.now() - since
     const span = age <= 3 * dayMs ? 'hours' : age <= 400 * dayMs ? 'days' : 'months'
     const entries = await this.#ledger.since(span, since)

@@ -1,12 +1,14 @@
-import { formatAddress, isUnspecified } from '../config/address.ts'
+import { formatAddress, isHostname, isUnspecified } from '../config/address.ts'
 import type { Address } from '../config/config.ts'
 
 /** What keeps this from being the URL of a mirror: scheme, host and port. Undefined: nothing. Says nothing of a user name or password that may be in it. */
 export function problemOfUrl(given: string): string | undefined {
   if (!/^https?:\/\//i.test(given)) return 'http:// or https:// is missing'
   if (!URL.canParse(given)) return 'host or port is wrong'
-  const { username, password, pathname, search, hash } = new URL(given)
+  const { hostname, username, password, pathname, search, hash } = new URL(given)
   if (username !== '' || password !== '') return 'a user name or password cannot be part of it'
+  // URLs allow quotes, `;` and `$(` there, and this one is put into files and copied into shells.
+  if (!isHostname(hostname.replace(/\.$/, ''))) return 'host or port is wrong'
   if (pathname !== '/') return `the path ${pathname} cannot be part of it`
   return search === '' && hash === '' ? undefined : 'nothing may follow ? or #'
 }

@@ -18,7 +18,7 @@ export type RedisCatalogOptions = {
 export type CatalogLimits = {
   /** Keys that one look goes through, whosever they are. */
   readonly keys: number
-  /** Links that are remembered of it: about 150 bytes each. */
+  /** Links that are remembered of it: about 250 bytes each. */
   readonly links: number
   /** How long a look is good for. */
   readonly forMs: number
@@ -28,9 +28,14 @@ const defaultLimits: CatalogLimits = { keys: 200_000, links: 50_000, forMs: 30_0
 const keysPerScan = 1_000
 const manifestsLookedUp = 500
 
-/** What one look found: repositories of each upstream, and the digests that each is known to hold. */
-type Look = { readonly upstreams: ReadonlyMap<string, Repositories>; readonly cut: boolean }
+/** What one look found: repositories of each upstream and the digests that each is known to hold, and the same the other way round. */
+type Look = {
+  readonly upstreams: ReadonlyMap<string, Repositories>
+  readonly holders: ReadonlyMap<string, Holders>
+  readonly cut: boolean
+}
 type Repositories = Map<string, Set<Digest>>
+type Holders = ReadonlyMap<Digest, readonly string[]>
 
 /**
  * Reads the records in Redis without a use being noted. Redis has no list of what it holds, so the keys are gone through by SCAN, as far as the limits allow;
@@ -100,10 +105,16 @@ export class RedisCatalog implements Catalog {
     digests: readonly Digest[],
     { except, limit }: { readonly except: string; readonly limit: number },
   ): ReturnType<Catalog['holders']> {
-    const { upstreams, cut } = await this.#looked()
-    const held = [...(upstreams.get(upstream) ?? [])].filter(([repository]) => repository !== except)
-    const holdersOf = (digest: Digest): string[] =>
-      held.flatMap(([repository, digests]) => (digests.has(digest) ? [repository] : [])).slice(0, limit)
+    const { holders, cut } = await this.#looked()
+    const holdersOf = (digest: Digest): string[] => {
+      // One more, because `except` may be among them.
+      const first =
+        holders
+          .get(upstream)
+          ?.get(digest)
+          ?.slice(0, limit + 1) ?? []
+      return first.filter(repository => repository !== except).slice(0, limit)
+    }
     return { repositories: new Map(digests.map(digest => [digest, holdersOf(digest)])), complete: !cut }
   }
 
@@ -146,7 +157,12 @@ export class RedisCatalog implements Catalog {
         cut ||= cursor !== '0' && (keys >= this.#limits.keys || links >= this.#limits.links)
       } while (cursor !== '0' && !cut)
     }
-    return { upstreams: new Map([...upstreams].map(([upstream, found]) => [upstream, inOrder(found)])), cut }
+    const sorted = new Map([...upstreams].map(([upstream, found]) => [upstream, inOrder(found)]))
+    return {
+      upstreams: sorted,
+      holders: new Map([...sorted].map(([upstream, found]) => [upstream, turned(found)])),
+      cut,
+    }
   }
 
   #ask<Result>(work: (commands: RedisCommander) => Promise<Result>): Promise<Result> {
@@ -161,6 +177,18 @@ async function nodesOf(commands: RedisCommander): Promise<readonly RedisCommande
 
 /** SCAN gives keys in no order. */
 const inOrder = (found: Repositories): Repositories => new Map([...found].sort(([a], [b]) => (a < b ? -1 : 1)))
+
+/** Who holds each digest, in order: to go through all repositories for each blob of an image would hold up every pull (T-42). */
+function turned(found: Repositories): Holders {
+  const holders = new Map<Digest, string[]>()
+  for (const [repository, digests] of found)
+    for (const digest of digests) {
+      const known = holders.get(digest)
+      if (known) known.push(repository)
+      else holders.set(digest, [repository])
+    }
+  return holders
+}
 
 /** Gives how many links it added. What is no key of ours, or holds no names, is passed over (F-64). */
 function note(upstreams: Map<string, Repositories>, key: string): number {

@@ -130,6 +130,18 @@ describe('upstream is asked once for all replicas', () => {
     expect(await pull(first.restart(), 'none')).toMatchObject({ outcome: 'fill' })
   })
 
+  it('T-16: a right that upstream took back is not read from a record that could not be removed', async () => {
+    const maxAgeMs = 3_600_000
+    const [room] = site({ maxAgeMs }).replicas
+    const digest = room.upstream.push('library/alpine', undefined, image(1))
+    expect(await pull(room, digest)).toEqual({ digest, outcome: 'fill' })
+    room.metadata.deleteLink = () => Promise.reject(new Error('READONLY'))
+    room.clock.advance(maxAgeMs)
+    room.upstream.fail('denied', 'http_403')
+    expect(await pull(room, digest)).toBe(403)
+    expect(await pull(room, digest)).toBe(403)
+  })
+
   it('a replica whose look at the records was too early finds what another one was told since, and does not ask', async () => {
     const at = site()
     const [a, b] = at.replicas

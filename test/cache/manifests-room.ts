@@ -35,6 +35,8 @@ export type RoomOptions = {
   readonly sources?: number
   readonly store?: MetadataStore
   readonly questions?: Questions
+  /** How long upstream's word on a repository is good; default: for ever. */
+  readonly maxAgeMs?: number
 }
 
 /** Manifests and rights over an upstream and stores in memory, for what depends on the order of events. */
@@ -66,7 +68,14 @@ function roomOver(kept: Kept, options: RoomOptions): Room {
   const blobs = { size: async (digest: Digest) => (stored.has(digest) ? 1 : undefined) }
   const offline = options.offline ?? false
   const store = options.store ?? metadata
-  const rights = createRights({ upstreams, metadata: store, observer, offline })
+  const rights = createRights({
+    upstreams,
+    metadata: store,
+    observer,
+    offline,
+    clock,
+    maxAgeMs: () => options.maxAgeMs,
+  })
   const manifests = createManifests({
     upstreams,
     settings: () => ({ tagTtlMs: ttlMs, maxStaleMs, whenGone: 'deny', ...options.settings }),

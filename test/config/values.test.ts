@@ -91,8 +91,11 @@ describe('addresses', () => {
   })
 
   test('loopback is what only this machine reaches', () => {
-    expect(['127.0.0.1', '127.9.9.9', '::1', 'localhost'].every(isLoopback)).toBe(true)
-    expect(['0.0.0.0', '::', '10.0.0.1', '127.example.com'].some(isLoopback)).toBe(false)
+    const loopback = ['127.0.0.1', '127.9.9.9', '::1', 'localhost', 'LocalHost', '0:0::1', '::ffff:127.0.0.1']
+    expect(loopback.filter(isLoopback)).toEqual(loopback)
+    expect(
+      ['0.0.0.0', '::', '10.0.0.1', '127.example.com', '::ffff:10.0.0.1', '::127.0.0.1', ''].some(isLoopback),
+    ).toBe(false)
   })
 
   test('T-4, T-24: an upstream name is what an image reference can begin with', () => {

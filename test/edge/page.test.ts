@@ -227,6 +227,30 @@ describe('other people’s words', () => {
   })
 })
 
+test.each(['http://a;reboot', 'http://a$(reboot)', 'http://a`reboot`:5000', 'http://a&reboot', 'http://a"b'])(
+  'T-33: %s is not put into what people copy into a shell or a file',
+  async url => {
+    const page = await createPage().text(`/clients?url=${encodeURIComponent(url)}`)
+    expect(page).toContain('host or port is wrong')
+    expect(page).toContain('layover mirror containerd --url http://cache.example.com:5000')
+  },
+)
+
+test.each(['http://cache.example.com.:5000', 'http://[fd00::1]:5000', 'http://köln.example'])(
+  'a URL such as %s is one',
+  async url => {
+    const page = await createPage().text(`/clients?url=${encodeURIComponent(url)}`)
+    expect(page).toContain(`layover mirror containerd --url ${new URL(url).origin}`)
+  },
+)
+
+test('T-33: a URL that is cut in the middle of a character is a URL all the same', async () => {
+  const { browse, errors } = createPage()
+  const long = `http://cache.example.com:5000/${'a'.repeat(300)}`.slice(0, 299)
+  const page = await browse(`/clients?url=${encodeURIComponent(`${long}\u{1F433}`)}`)
+  expect([page.status, errors]).toEqual([200, []])
+})
+
 describe('in a browser', () => {
   const pages = ['/', '/live', '/cache', '/cache/docker.io', '/cache/nobody', '/clients']
 
@@ -261,6 +285,15 @@ describe('in a browser', () => {
     for (const host of ['localhost:5001', '127.0.0.1:5001', '[::1]:5001', 'LOCALHOST', '10.1.2.3'])
       expect([host, (await browse('/cache', { host })).status]).toEqual([host, 200])
   })
+
+  test.each(['LOCALHOST', '0:0:0:0:0:0:0:1', '::ffff:127.0.0.1'])(
+    'T-56: nor where loopback is written as %s',
+    async host => {
+      const { browse } = createPage({ parts: { admin: { host, port: 5001 } } })
+      expect((await browse('/cache', { host: 'evil.example:5001' })).status).toBe(421)
+      expect((await browse('/cache', { host: 'localhost:5001' })).status).toBe(200)
+    },
+  )
 
   test('any name is fine where an operator opened the listener to others', async () => {
     const { browse } = createPage({ parts: { admin: { host: '0.0.0.0', port: 5001 } } })

@@ -234,11 +234,11 @@ async function allFiles(directory: string): Promise<string> {
 describe('rights that were withdrawn', () => {
   const maxAgeMs = 3_600_000
 
-  async function room() {
+  async function room({ tagTtlMs = 60_000 } = {}) {
     const clock = new FakeClock()
     const credentials = { kind: 'password', username: 'ci', password: 'canary-password' } as const
     const cache = await startTestLayover({
-      upstreams: { 'fake.test': { url: upstream.url, credentials, tagTtlMs: 60_000 } },
+      upstreams: { 'fake.test': { url: upstream.url, credentials, tagTtlMs } },
       config: { rights: { maxAgeMs } },
       clock,
     })
@@ -264,6 +264,14 @@ describe('rights that were withdrawn', () => {
     // The tag is old: upstream refuses, and what it last said is served.
     expect(await pull()).toEqual(all.map(() => 200))
     clock.advance(60_000)
+    expect(await pull()).toEqual(all.map(() => 403))
+  })
+
+  test('T-16: end after rights.maxAge also for a tag that would be fresh for longer', async () => {
+    const { clock, all, pull } = await room({ tagTtlMs: 100 * maxAgeMs })
+    upstream.revokeTokens()
+    upstream.tokens.answer = { status: 403, headers: {}, body: Buffer.from('{}') }
+    clock.advance(maxAgeMs)
     expect(await pull()).toEqual(all.map(() => 403))
   })
 

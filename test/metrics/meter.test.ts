@@ -98,3 +98,13 @@ test('what lies in the bucket is counted by the hour, by one of the replicas', a
     expect(meter.report().money).toBeUndefined()
   }
 })
+
+test('what was saved since a time that is not yet is nothing, however late it is', async () => {
+  const { meter, clock, before } = await room()
+  await before({ 'served docker.io': 100 })
+  await meter.start()
+  for (const moment of [clock.now() + 24 * hour, Date.UTC(10_000, 0), 8.64e15]) {
+    const { servedBytes, since } = await meter.since(moment)
+    expect([servedBytes, since >= clock.now()]).toEqual([0, true])
+  }
+})

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { systemClock } from '../../src/clock.ts'
 import { silentObserver } from '../../src/log/observer.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
@@ -230,6 +230,19 @@ describe('catalog of Redis', () => {
     expect((await catalog.manifests(upstream, 'alpine', { limit: 10 })).entries).toHaveLength(1)
     expect(await catalog.manifest(upstream, 'alpine', record.digest)).toBeDefined()
     expect((await catalog.tags(upstream, 'alpine', { limit: 10 })).entries).toHaveLength(1)
+  })
+
+  it('T-42: who holds what is found without going through every repository for every blob', async () => {
+    const { catalog, keyPrefix } = await openRedis({ kind: 'url', url: single.url })
+    const digests = Array.from({ length: 128 }, (_, n) => blob(String(n)))
+    const links = single.admin.pipeline()
+    for (let n = 0; n < 1_000; n++) links.set(`${keyPrefix}:1:l:{docker.io r${n}}:${digests[n % 128]}`, 'named')
+    await links.exec()
+    const has = vi.spyOn(Set.prototype, 'has')
+    onTestFinished(() => has.mockRestore())
+    const { repositories } = await catalog.holders(upstream, digests, { except: 'r0', limit: 2 })
+    expect(has.mock.calls.length).toBeLessThan(10_000)
+    expect(repositories.get(digests[0] ?? blob(''))).toEqual(['r128', 'r256'])
   })
 
   it('one look is good for a while', async () => {

@@ -105,7 +105,10 @@ export function addPages(app: Hono, { parts, index, onError }: PagesOptions): vo
   })
 
   app.get('/clients', c => {
-    const content = clientsPage(parts, { client: c.req.query('client'), url: c.req.query('url')?.slice(0, 300) })
+    const content = clientsPage(parts, {
+      client: c.req.query('client'),
+      url: c.req.query('url')?.slice(0, 300).toWellFormed(),
+    })
     return send(c, { title: 'Clients', section: 'clients', content })
   })
 
