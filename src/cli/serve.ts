@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto'
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { formatAddress } from '../config/address.ts'
 import type { Config } from '../config/config.ts'
 import { formatDuration } from '../config/duration.ts'
 import type { LoadedConfig } from '../config/load.ts'
 import { describeSystemError } from '../config/secrets.ts'
+import { makeDirectory } from '../store/make-directory.ts'
 import { formatSize } from '../config/size.ts'
 import { createLog, type Log } from '../log/log.ts'
 import { describeError, redactText } from '../log/redact.ts'
@@ -93,7 +94,7 @@ function listenForStop(log: Log, config: Config): Promise<void> {
 function prepareDirectory(directory: string): void {
   const probe = join(directory, `.probe-${randomUUID()}`)
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o750 })
+    makeDirectory(directory, 0o750)
     writeFileSync(probe, '')
     rmSync(probe)
   } catch (cause) {

@@ -1,4 +1,5 @@
-import { isImageHost, isRegistryHost } from './address.ts'
+import { isImageHost, isRegistryHost, isUnspecified, parseAddress } from './address.ts'
+import { type Address, defaultAddresses } from './config.ts'
 import { shownValue } from './problem.ts'
 import { isTree, type Path, type Settings, type Tree } from './settings.ts'
 
@@ -26,10 +27,16 @@ export function checkTogether(settings: Settings, upstreams: ReadonlyMap<string,
 }
 
 function checkAddresses(settings: Settings, report: Report): void {
-  const listen = settings.get(['listen'])
-  if (typeof listen === 'string' && listen === settings.get(['admin']) && !listen.endsWith(':0'))
-    report(['admin'], 'is the same address as listen: give it another port')
+  const [listen, admin] = [settings.get(['listen']), settings.get(['admin'])]
+  const registry = addressOf(listen ?? defaultAddresses.listen)
+  const other = addressOf(admin ?? defaultAddresses.admin)
+  if (!registry || !other || registry.port !== other.port || registry.port === 0) return
+  if (registry.host !== other.host && !isUnspecified(registry.host) && !isUnspecified(other.host)) return
+  const [key, name] = admin === undefined ? (['listen', 'admin'] as const) : (['admin', 'listen'] as const)
+  report([key], `takes port ${registry.port}, which ${name} has: give it another one`)
 }
+
+const addressOf = (value: unknown): Address | undefined => (typeof value === 'string' ? parseAddress(value) : undefined)
 
 function checkName(name: string, report: Report): void {
   if (isImageHost(name)) return

@@ -32,6 +32,9 @@ export type Config = {
   readonly pricing?: PricingConfig | undefined
 }
 
+/** Where both listen when nothing is said. */
+export const defaultAddresses = { listen: '0.0.0.0:5000', admin: '127.0.0.1:5001' } as const
+
 export type Address = { readonly host: string; readonly port: number }
 export type Prefetch = 'off' | 'config' | 'all'
 

@@ -1,4 +1,5 @@
 import * as z from 'zod'
+import { defaultAddresses } from './config.ts'
 import { distributedSchemas } from './distributed.ts'
 import { pricingSchema } from './pricing.ts'
 import { tracingSchema } from './tracing.ts'
@@ -136,10 +137,10 @@ const log = z
 
 /** Everything but `upstreams`: those are checked one by one, so that each names its own problems. */
 export const serverSchema = z.strictObject({
-  listen: address('Where the registry listens.').prefault('0.0.0.0:5000'),
+  listen: address('Where the registry listens.').prefault(defaultAddresses.listen),
   admin: address(
     'Where /metrics, /livez, /readyz and /status listen. Keep it off the network of the clients.',
-  ).prefault('127.0.0.1:5001'),
+  ).prefault(defaultAddresses.admin),
   dataDir: text('Directory of blobs, manifests and running downloads.').prefault('./data'),
   storage,
   dockerConfig: text('A docker config.json with credentials for every upstream that has none of its own.').optional(),

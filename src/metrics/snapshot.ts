@@ -14,6 +14,7 @@ export type Traffic = {
 /** The counters since the start as plain numbers, for /status. */
 export type MetricsSnapshot = {
   readonly requests: number
+  /** Pings of `/v2/` are not among them. */
   readonly requestsByOutcome: Readonly<Record<Outcome, number>>
   readonly traffic: Traffic
   /** By configured upstream name. */
@@ -45,7 +46,10 @@ export function takeSnapshot(series: Series, upstreams: readonly string[]): Metr
     upstreamRequests: series.upstreamRequests.sum({ upstream }),
   }))
   const fills = (outcome: string): number => series.fills.sum({ outcome })
-  const byOutcome = outcomes.map(outcome => [outcome, series.requests.sum({ outcome })] as const)
+  // A ping of `/v2/` is answered by itself and says nothing of the cache.
+  const answers = (outcome: string): number =>
+    series.requests.sum({ outcome }) - series.requests.sum({ outcome, kind: 'base' })
+  const byOutcome = outcomes.map(outcome => [outcome, answers(outcome)] as const)
   return {
     requests: series.requests.sum(),
     // The keys are `outcomes`, which holds every Outcome.

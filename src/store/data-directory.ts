@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { open, statfs } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { algorithmOf, hexOf, type Digest } from '../oci/digest.ts'
+import { makeDirectory } from './make-directory.ts'
 import { codeOf } from './system-error.ts'
 
 const mode = 0o750
@@ -39,8 +40,8 @@ export function claimDataDirectory(directory: DataDirectory, makeRoom: () => voi
   try {
     rmSync(directory.spool, { recursive: true, force: true })
     makeRoom()
-    makeDirectory(directory.blobs)
-    makeDirectory(directory.spool)
+    makeDirectory(directory.blobs, mode)
+    makeDirectory(directory.spool, mode)
   } catch (cause) {
     release()
     throw isFull(cause) ? cause : notWritable(directory.root, cause)
@@ -52,7 +53,7 @@ export function claimDataDirectory(directory: DataDirectory, makeRoom: () => voi
 function probeDirectory(directory: DataDirectory): unknown {
   const probe = join(directory.root, `.probe-${randomUUID()}`)
   try {
-    makeDirectory(directory.blobs)
+    makeDirectory(directory.blobs, mode)
     writeFileSync(probe, 'x')
     rmSync(probe)
     return undefined
@@ -79,28 +80,7 @@ function isFull(error: unknown): boolean {
 /** Creates the directories again after someone removed them at run time. Rejects with the system's error. */
 export async function restoreDirectory(path: string): Promise<void> {
   // A directory entry is only safe from power loss once the directory that holds it was synced.
-  for (const created of makeDirectory(path)) await syncDirectory(dirname(created))
-}
-
-/**
- * Creates `path` and the directories above it that are missing; gives what was created, outermost first.
- * Not `mkdir` with `recursive`: that one never returns where the system answers ENOENT for good, as /proc does.
- */
-function makeDirectory(path: string): readonly string[] {
-  const above: string[] = []
-  try {
-    if (statSync(path).isDirectory()) return []
-  } catch (error) {
-    if (codeOf(error) !== 'ENOENT' || dirname(path) === path) throw error
-    above.push(...makeDirectory(dirname(path)))
-  }
-  try {
-    mkdirSync(path, { mode })
-  } catch (error) {
-    // Someone else was faster.
-    if (codeOf(error) !== 'EEXIST' || !statSync(path).isDirectory()) throw error
-  }
-  return [...above, path]
+  for (const created of makeDirectory(path, mode)) await syncDirectory(dirname(created))
 }
 
 export async function syncDirectory(path: string): Promise<void> {

@@ -139,6 +139,11 @@ describe('install', () => {
     expect((await install({ upstream: ['quay.io'] })).out).not.toContain('wins over _default. It is')
   })
 
+  test('a root that cannot be made is said, and nothing hangs', async () => {
+    // The command line says it in a line, with exit code 2.
+    await expect(install({ root: '/proc/layover/certs.d' })).rejects.toThrow('/proc/layover')
+  })
+
   test('--dry-run says it and does nothing', async () => {
     const { code, out } = await install({ dryRun: true })
     expect(code).toBe(0)

@@ -160,8 +160,12 @@ describe('problems of several settings together', () => {
 
   test('registry and admin cannot share an address; an empty list of upstreams is refused', () => {
     expect(problemsOf('{listen: ":5000", admin: ":5000"}')).toEqual([
-      'layover.yaml:1:26: admin: is the same address as listen: give it another port',
+      'layover.yaml:1:26: admin: takes port 5000, which listen has: give it another one',
     ])
+    expect(problemsOf('{listen: "0.0.0.0:5001"}')).toEqual([
+      'layover.yaml:1:10: listen: takes port 5001, which admin has: give it another one',
+    ])
+    expect(problemsOf('{listen: "10.0.0.5:5001", admin: "127.0.0.1:5001"}')).toEqual([])
     const builtin = [
       'docker.io',
       'ghcr.io',

@@ -59,6 +59,8 @@ describe('the first page', () => {
     for (let pull = 0; pull < 3; pull++)
       metrics.request({ ...served, outcome: pull === 0 ? 'joined' : 'hit', bytes: 1024 ** 3 })
     metrics.request({ ...served, outcome: 'fill', bytes: 1024 ** 3 })
+    // A ping is no answer with content.
+    metrics.request({ ...served, upstream: 'none', kind: 'base', outcome: 'hit', bytes: 2 })
     metrics.upstreamBytes('docker.io', 'blob', 1024 ** 3)
     const page = await text('/')
     expect(page).toContain('75.0\u00a0%')
@@ -135,6 +137,7 @@ describe('the first page', () => {
       status: {
         upstreams: [
           { ...none, name: 'docker.io', state: 'closed', rateLimit: { limit: 100, remaining: 76 } },
+          { ...none, name: 'quay.io', state: 'closed', lastError: 'dns', unreachableSince: '2026-01-01T00:00:00.000Z' },
           {
             ...none,
             name: 'registry.example.com:5000',
@@ -147,6 +150,9 @@ describe('the first page', () => {
     }).text('/')
     expect(page.indexOf('/cache/registry.example.com:5000')).toBeLessThan(page.indexOf('/cache/docker.io'))
     expect(page).toContain('<code>dns</code>')
+    // It failed the last time, and is asked again all the same.
+    expect(page).toContain('<span class="state fair">does not answer</span>')
+    expect(page.match(/<span class="state good">answers<\/span>/g)).toHaveLength(1)
     expect(page).toContain('76 <span class="quiet">of 100</span>')
   })
 

@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, readdir, rm, rmdir, stat, statfs, writeFile } from 'node:fs/promises'
+import { readdir, rm, rmdir, stat, statfs, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Config } from '../../config/config.ts'
 import { describeSystemError } from '../../config/secrets.ts'
 import { formatSize } from '../../config/size.ts'
 import type { Check, CheckContext } from './check.ts'
+import { makeDirectory } from '../../store/make-directory.ts'
 
 /** Whether blobs can rest there: writable, large enough for the budget, on a kind of file system that keeps them. */
 export function dataDirectoryCheck(config: Config): Check {
@@ -16,7 +17,7 @@ async function examine(context: CheckContext, config: Config): Promise<void> {
   context.step(`writing to ${dataDir}`)
   let created: string | undefined
   try {
-    created = await mkdir(dataDir, { recursive: true, mode: 0o750 })
+    created = makeDirectory(dataDir, 0o750)[0]
     await writeProbe(dataDir)
   } catch (error) {
     await removeEmpty(dataDir, created)

@@ -3,7 +3,6 @@ import {
   closeSync,
   fsyncSync,
   lstatSync,
-  mkdirSync,
   mkdtempSync,
   openSync,
   readdirSync,
@@ -15,6 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
+import { makeDirectory } from '../../store/make-directory.ts'
 
 /** A file that shall be there. `path` starts at the root: `docker.io/hosts.toml` or `50-layover.conf`. */
 export type WantedFile = { readonly path: string; readonly text: string }
@@ -133,7 +133,7 @@ function ownPaths(root: string): string[] {
 }
 
 function write(root: string, { path, text, intoNewDirectory }: Extract<Step, { kind: 'write' }>): void {
-  mkdirSync(root, { recursive: true, mode: 0o755 })
+  makeDirectory(root, 0o755)
   const stage = mkdtempSync(join(root, stagePrefix))
   try {
     const staged = join(stage, basename(path))

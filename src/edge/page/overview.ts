@@ -69,7 +69,7 @@ const figure = (name: string, value: string, note: Html): Html =>
   html`<div><dt>${name}</dt><dd class="value">${value}</dd><dd>${note}</dd></div>`
 
 function downloads(fills: readonly RunningFill[], rates: ReadonlyMap<string, number>, now: number): Html {
-  if (fills.length === 0) return html`<p class="quiet">None. What clients ask for is here, or nobody asks.</p>`
+  if (fills.length === 0) return html`<p class="quiet">None: what clients ask for is here already, or nobody asks.</p>`
   const left = fills.length - shownFills
   return html`<div class="scroll" role="group" aria-labelledby="downloads-title" tabindex="0"><table>
 <thead><tr><th scope="col">Blob</th><th scope="col">For</th><th scope="col" class="wide">Progress</th><th scope="col" class="number">Rate</th><th scope="col" class="number">Readers</th><th scope="col" class="number">Running for</th></tr></thead>
@@ -123,9 +123,14 @@ function upstreamRow(upstream: UpstreamStatus, now: number): Html {
 }
 
 function upstreamState({ state, unreachableSince, blockedUntil }: UpstreamStatus, now: number): Html {
-  if (state === 'closed') return html`<span class="state good">answers</span>`
+  const away = unreachableSince === undefined ? '' : duration(now - Date.parse(unreachableSince))
+  // It is asked until it has failed often enough; that it failed the last time is known before.
+  if (state === 'closed')
+    return away === ''
+      ? html`<span class="state good">answers</span>`
+      : html`<span class="state fair">does not answer</span> <span class="quiet">for ${away}</span>`
   const word = state === 'half-open' ? 'on trial' : 'not asked'
-  const since = unreachableSince === undefined ? '' : `away for ${duration(now - Date.parse(unreachableSince))}`
+  const since = away === '' ? '' : `away for ${away}`
   const until = blockedUntil === undefined ? '' : `asked again in ${duration(Date.parse(blockedUntil) - now)}`
   const times = [since, until].filter(text => text !== '').join(', ')
   return html`<span class="state ${state === 'half-open' ? 'fair' : 'bad'}">${word}</span> <span class="quiet">${times}</span>`
