@@ -8,7 +8,7 @@ export type ConfigOptions = Flags & { readonly config?: string }
 
 const settings: Readonly<Record<keyof Flags, readonly [flags: string, description: string]>> = {
   listen: ['--listen <address>', 'where the registry listens: host:port, :5000, [::1]:5000'],
-  admin: ['--admin <address>', 'where /metrics, /livez, /readyz and /status listen'],
+  admin: ['--admin <address>', 'where the status page, /metrics, /livez, /readyz and /status are'],
   dataDir: ['--data-dir <directory>', 'where blobs and manifests are kept'],
   maxBytes: ['--max-bytes <size>', 'budget of the data directory, such as 50GiB'],
   prefetch: ['--prefetch <what>', 'what a pulled manifest fetches ahead: off, config or all'],

@@ -9,6 +9,7 @@ export function statsTable(stats: SavingsStats): string {
     ({ requests, servedBytes, upstreamBytes }) => requests + servedBytes + upstreamBytes > 0,
   )
   const rows = [columns, ...used.map(row => cellsOf(row, currency)), cellsOf(sumOf(stats), currency)]
+  if (used.length === 0) return `${day(stats.since)} to ${day(stats.until)} (UTC)\n\nNothing was pulled in this time.\n`
   // Without prices the column would be empty.
   const shown = rows.map(row => (money ? row : row.toSpliced(columns.indexOf('money'), 1)))
   const widths = shown[0]?.map((_, column) => Math.max(...shown.map(row => row[column]?.length ?? 0))) ?? []
@@ -57,7 +58,8 @@ function cellsOf(row: UpstreamStats, currency: string): readonly string[] {
 }
 
 function moneyLine({ money, currency }: SavingsStats): string {
-  if (!money) return 'No link has a price: write some under pricing, and this is told in money too (docs/savings.md).'
+  if (!money)
+    return 'No link has a price. To see this in money too, give links a price under pricing (docs/savings.md).'
   const { gross, cost, net } = money
   return `${moneyText(gross, currency)} saved on the links - ${moneyText(cost, currency)} that the cache costs = ${moneyText(net, currency)}`
 }

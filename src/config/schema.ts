@@ -139,7 +139,7 @@ const log = z
 export const serverSchema = z.strictObject({
   listen: address('Where the registry listens.').prefault(defaultAddresses.listen),
   admin: address(
-    'Where /metrics, /livez, /readyz and /status listen. Keep it off the network of the clients.',
+    'Where the status page, /metrics, /livez, /readyz and /status listen. Keep it off the network of the clients.',
   ).prefault(defaultAddresses.admin),
   dataDir: text('Directory of blobs, manifests and running downloads.').prefault('./data'),
   storage,

@@ -6,7 +6,7 @@ export function starterFile(schema: string): string {
 # Every key also has a variable, such as LAYOVER_DATA_DIR; docs/config.md has them all.
 # Look it over with: layover config check
 
-# Where container runtimes pull from, and where /metrics, /livez, /readyz and /status are.
+# Where container runtimes pull from, and where the status page, /metrics, /livez, /readyz and /status are.
 listen: 0.0.0.0:5000
 admin: 127.0.0.1:5001
 
