@@ -153,7 +153,7 @@ describe('the status page in Chromium', () => {
 
     gate.release()
     await Promise.all([client.rest(), second.rest()])
-    await page.getByText('None. What clients ask for is here').waitFor()
+    await page.getByText('None: what clients ask for is here already').waitFor()
     expect(troubles).toEqual([])
   })
 
