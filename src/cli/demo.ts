@@ -66,7 +66,7 @@ export async function runDemo(options: DemoOptions = {}): Promise<number> {
     const code = await perform({ screen, registry, url: layover.registryUrl, clients, image: demoImage, signal })
     if (options.stay === true) {
       screen.page(layover.adminUrl)
-      await untilAborted(interrupted)
+      if (!interrupted.aborted) await once(interrupted, 'abort')
     }
     return code
   } catch (error) {
@@ -84,10 +84,6 @@ function interruption(undo: AsyncDisposableStack): AbortSignal {
     undo.defer(() => void process.off(name, abort))
   }
   return controller.signal
-}
-
-async function untilAborted(signal: AbortSignal): Promise<void> {
-  if (!signal.aborted) await once(signal, 'abort')
 }
 
 async function perform(stage: Stage): Promise<number> {

@@ -20,3 +20,12 @@ export type Outcome = 'hit' | 'joined' | 'fill' | 'revalidated' | 'stale' | 'red
  * - `redirect`: the bucket, by the client itself
  */
 export type ServedSource = 'memory' | 'disk' | 's3' | 'peer' | 'fill' | 'redirect'
+
+const hits: ReadonlySet<string> = new Set<Outcome>(['hit', 'joined', 'revalidated', 'stale', 'redirected'])
+const content: ReadonlySet<string> = new Set<Outcome>(['hit', 'joined', 'fill', 'revalidated', 'stale', 'redirected'])
+
+/** The client got content, or was sent to it. */
+export const isContent = (outcome: string): boolean => content.has(outcome)
+
+/** The client got content, and no download began for it: what every hit rate counts, over {@link isContent}. */
+export const isHit = (outcome: string): boolean => hits.has(outcome)

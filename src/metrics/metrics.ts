@@ -1,7 +1,7 @@
 import { collectDefaultMetrics, Registry } from 'prom-client'
 import { type Clock, systemClock } from '../clock.ts'
 import type { Observer } from '../log/observer.ts'
-import type { Outcome, ServedSource } from '../log/outcome.ts'
+import { isContent, isHit, type Outcome, type ServedSource } from '../log/outcome.ts'
 import type { RedisState } from '../store/redis-connection.ts'
 import type { StorageUsage } from '../store/stores.ts'
 import { type Amounts, type CacheAmount, hoursAt, nameOf } from './amounts.ts'
@@ -337,12 +337,9 @@ function observeFills(series: Series, upstreams: readonly string[]) {
 }
 
 const stateNumbers = { closed: 0, 'half-open': 1, open: 2 } as const
-const isContent = (outcome: string): boolean => outcome !== 'denied' && outcome !== 'error' && outcome !== other
 const isStatus = (status: number): boolean => Number.isInteger(status) && status >= 100 && status <= 599
 const isCount = (value: number | undefined): value is number =>
   value !== undefined && Number.isFinite(value) && value >= 0
-
-const hits: ReadonlySet<string> = new Set<Outcome>(['hit', 'joined', 'revalidated', 'stale', 'redirected'])
 
 type OtherAmounts = { readonly pulls: Pulls; readonly bucket: Readonly<Record<CacheAmount, number>> }
 
@@ -351,7 +348,7 @@ function amountsOf(series: Series, upstreams: readonly string[], { pulls, bucket
   const [content, hit] = [new Map<string, number>(), new Map<string, number>()]
   series.requests.each(({ upstream, outcome }, value) => {
     if (isContent(outcome)) content.set(upstream, (content.get(upstream) ?? 0) + value)
-    if (hits.has(outcome)) hit.set(upstream, (hit.get(upstream) ?? 0) + value)
+    if (isHit(outcome)) hit.set(upstream, (hit.get(upstream) ?? 0) + value)
   })
   // The client reads it there, and that request is on our bill.
   const redirected = series.requests.sum({ outcome: 'redirected' })

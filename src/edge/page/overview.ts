@@ -1,5 +1,5 @@
 import type { RunningFill } from '../../cache/running-fill.ts'
-import type { Outcome } from '../../log/outcome.ts'
+import { isContent, isHit } from '../../log/outcome.ts'
 import type { UpstreamStatus } from '../../metrics/status.ts'
 import { cachePath } from './cache-path.ts'
 import { trafficChart } from './chart.ts'
@@ -45,8 +45,8 @@ export const overview = (regions: Regions): Html => html`<h1 class="hidden">Over
 
 function figures({ savings, traffic, requests, storage, fills, clients }: PageStatus): Html {
   const saved = savings ?? traffic
-  const content = contentOf(requests.byOutcome)
-  const hits = hitsOf(requests.byOutcome)
+  const content = sumOf(requests.byOutcome, isContent)
+  const hits = sumOf(requests.byOutcome, isHit)
   const since = savings ? html`since ${moment(savings.since)}` : 'since the start'
   return html`${figure('Hit rate', percent(hits, content), html`${count(hits)} of ${count(content)} answers${savings?.money ? html`, ${count(savings.pullsAvoided)} pulls avoided` : ''}`)}
 ${figure('Saved', bytes(saved.savedBytes), html`${bytes(saved.servedBytes)} served − ${bytes(saved.upstreamBytes)} fetched, ${since}`)}
@@ -175,11 +175,13 @@ function answers({ requests }: PageStatus): Html {
   if (requests.total === 0)
     return html`<p class="quiet">None yet. <a href="/clients">Point a client here</a> and pull something.</p>`
   const known = Object.keys(meanings)
+  // Not `total`, in which pings are.
+  const all = sumOf(requests.byOutcome, () => true)
   const outcomes = Object.entries(requests.byOutcome).sort(([a], [b]) => known.indexOf(a) - known.indexOf(b))
   return html`<table><thead><tr><th scope="col">Outcome</th><th scope="col" class="number">Answers</th><th scope="col" class="number">Share</th></tr></thead>
 <tbody>${outcomes.map(
     ([outcome, number]) =>
-      html`<tr${number === 0 ? html` class="quiet"` : ''}><th scope="row"><code>${outcome}</code> <span class="quiet">${meanings[outcome] ?? ''}</span></th><td class="number">${count(number)}</td><td class="number">${percent(number, requests.total)}</td></tr>`,
+      html`<tr${number === 0 ? html` class="quiet"` : ''}><th scope="row"><code>${outcome}</code> <span class="quiet">${meanings[outcome] ?? ''}</span></th><td class="number">${count(number)}</td><td class="number">${percent(number, all)}</td></tr>`,
   )}</tbody></table>`
 }
 
@@ -187,12 +189,6 @@ type ByOutcome = PageStatus['requests']['byOutcome']
 
 const sumOf = (byOutcome: ByOutcome, keep: (outcome: string) => boolean): number =>
   Object.entries(byOutcome).reduce((sum, [outcome, number]) => sum + (keep(outcome) ? number : 0), 0)
-
-const refusals = new Set<string>(['denied', 'error'] satisfies Outcome[])
-const contentOf = (byOutcome: ByOutcome): number => sumOf(byOutcome, outcome => !refusals.has(outcome))
-/** Content for which no download began: as in the savings and on the dashboards. */
-const hitsOf = (byOutcome: ByOutcome): number =>
-  sumOf(byOutcome, outcome => !refusals.has(outcome) && outcome !== ('fill' satisfies Outcome))
 
 const used = ({ blobBytes, manifestBytes, reservedBytes }: PageStatus['storage']): number =>
   blobBytes + manifestBytes + reservedBytes
